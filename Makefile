@@ -1,0 +1,56 @@
+# The two commands of the README, each with all its set-up. `uv` users: `uv run melanoma-zoo compare`,
+# `uv run pytest`. Options for the comparison go into ARGS: make compare ARGS="--no-latency".
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+OUTPUT ?= out
+
+# The first interpreter here that is one of the supported versions; PYTHON=... chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+.PHONY: compare test lint types docs check readme clean
+
+compare: $(VENV)/.compare
+	$(BIN)/melanoma-zoo compare --output $(OUTPUT) $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cog --check README.md
+
+readme: $(VENV)/.dev
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cog -r README.md
+
+check: lint types docs test
+
+clean:
+	rm -rf $(VENV) $(OUTPUT)
+
+# A stamp is newer than what it was made from only after a complete install, so an interrupted
+# set-up starts again and a current one is skipped.
+$(VENV)/.python: | check-python
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.compare: pyproject.toml $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.compare
+
+.PHONY: check-python
+check-python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=/path/to/python" >&2; exit 1; }

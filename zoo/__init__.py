@@ -1,0 +1,14 @@
+"""The zoo: what each system is, and its networks.
+
+>>> import zoo
+>>> zoo.systems(group="baseline")
+['baseline_b3']
+>>> zoo.card("baseline_b3").folds
+5
+"""
+
+from zoo.card import System
+from zoo.errors import MelanomaZooError
+from zoo.registry import build, card, register, systems, unregister
+
+__all__ = ["MelanomaZooError", "System", "build", "card", "register", "systems", "unregister"]

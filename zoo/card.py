@@ -1,0 +1,409 @@
+"""What a system *is*: the typed form of a TOML card.
+
+A card says everything that the rest of the project needs to build, run, count, score and
+report a system. Reading is strict: an unknown key, a wrong type or an inconsistent value is
+refused with the file and the line.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from zoo.errors import CardError, UnknownNameError
+
+Text = Annotated[str, Meta(min_length=1)]
+Positive = Annotated[int, Meta(ge=1)]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$")]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+
+VIEWS = (
+    "identity",
+    "rows",
+    "columns",
+    "rows+columns",
+    "transpose",
+    "transpose+rows",
+    "transpose+columns",
+    "transpose+rows+columns",
+)
+"""The eight symmetries of a square image: transpose first, then flip rows, then columns."""
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A TOML table that refuses keys it does not know."""
+
+
+class Attention(_Table):
+    """Attention modules inserted into the backbone.
+
+    Attributes:
+        module: Name of the module: `sge`, `spatial`, `s2_mlp_v2` or `cbam`.
+        after: Stages of the backbone (counted from 0) that it follows.
+        options: Keyword arguments of the module, beyond its number of channels.
+    """
+
+    module: Literal["sge", "spatial", "s2_mlp_v2", "cbam"]
+    after: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1)]
+    options: dict[str, int] = {}
+
+
+class Metadata(_Table):
+    """The branch that reads patient metadata: `features` → `hidden` → `out`, joined to the image features."""
+
+    features: Positive
+    hidden: Positive
+    out: Positive
+
+
+class Preprocess(_Table):
+    """From a decoded 8-bit RGB image to the network's input, in this order.
+
+    Attributes:
+        resize: Side in pixels of the square that the image is resized to (without keeping
+            its shape); the network's input side where None.
+        crop: Side in pixels of the central crop taken after that, or None.
+        interpolation: OpenCV's interpolation.
+        antialias: Whether the resize smooths before it shrinks.
+        mean: Subtracted per channel after division by 255.
+        std: Divided by per channel after that.
+    """
+
+    resize: Positive | None = None
+    crop: Positive | None = None
+    interpolation: Literal["bilinear", "bicubic", "area"] = "bilinear"
+    antialias: bool = False
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class Member(_Table):
+    """One network of a system.
+
+    Attributes:
+        name: The authors' name for it (kernel type), as its files are called.
+        backbone: Name in timm.
+        size: Side of its square input, in pixels.
+        classes: Class names, in the order of the outputs. A single class is a sigmoid output.
+        melanoma: Index of melanoma in `classes`.
+        pool: Pooling of the last feature map: average, or generalised mean (GeM) with a learned exponent.
+        attention: Attention modules between the backbone's stages.
+        metadata: The metadata branch, or None.
+        preprocess: How an image becomes its input.
+    """
+
+    name: Text
+    backbone: Text
+    size: Positive
+    classes: Annotated[tuple[Text, ...], Meta(min_length=1)]
+    melanoma: Annotated[int, Meta(ge=0)]
+    pool: Literal["average", "gem"] = "average"
+    attention: tuple[Attention, ...] = ()
+    metadata: Metadata | None = None
+    preprocess: Preprocess = Preprocess()
+
+    def __post_init__(self) -> None:
+        if self.melanoma >= len(self.classes):
+            raise ValueError(f"melanoma = {self.melanoma} is not an index of {len(self.classes)} classes")
+        if self.classes[self.melanoma] != "MEL":
+            raise ValueError(f"class {self.melanoma} is {self.classes[self.melanoma]!r}, not 'MEL'")
+        if self.preprocess.crop not in (None, self.size):
+            raise ValueError(f"preprocess.crop = {self.preprocess.crop} is not the input size {self.size}")
+
+    @property
+    def architecture(self) -> str:
+        """What makes its layers: the backbone and its attention modules, whatever the head.
+
+        >>> Member(name="a", backbone="resnet18", size=64, classes=("MEL",), melanoma=0).architecture
+        'resnet18'
+        """
+        inserts = [f"{a.module}@{','.join(map(str, a.after))}" for a in self.attention]
+        return "+".join([self.backbone, *inserts])
+
+
+class Views(_Table):
+    """Test-time views of one image, and how their outputs are averaged.
+
+    Attributes:
+        transforms: Distinct symmetries, each one of `VIEWS`.
+        weights: How often the published procedure counts each of them; once each where empty.
+        crops: The largest number of square crops slid along the long side; 1 is the whole image.
+        average: What is averaged over the views: class probabilities or logits.
+    """
+
+    transforms: tuple[str, ...] = ("identity",)
+    weights: tuple[Positive, ...] = ()
+    crops: Positive = 1
+    average: Literal["probabilities", "logits"] = "probabilities"
+
+    def __post_init__(self) -> None:
+        unknown = [view for view in self.transforms if view not in VIEWS]
+        if unknown:
+            raise ValueError(f"unknown view {unknown[0]!r}; views are {', '.join(VIEWS)}")
+        if not self.transforms or len(set(self.transforms)) < len(self.transforms):
+            raise ValueError("transforms must be distinct views; count one twice in weights")
+        if self.weights and len(self.weights) != len(self.transforms):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.transforms)} transforms")
+
+    @property
+    def distinct(self) -> int:
+        """Forward passes per image, network and fold."""
+        return len(self.transforms) * self.crops
+
+    @property
+    def published(self) -> int:
+        """Forward passes that the published procedure spends, counting repeated views again."""
+        return sum(self.weights or (1,) * len(self.transforms)) * self.crops
+
+
+class Blend(_Table):
+    """How the members become one score: mean of probabilities, or mean of percentile ranks."""
+
+    members: Literal["mean", "rank_mean"] = "mean"
+
+
+class MetadataFeature(_Table):
+    """One input of the metadata branch.
+
+    Attributes:
+        name: Its name.
+        definition: How it is made from the table.
+        width: Number of columns it takes.
+        whole_test_set: Whether it depends on the other images of the test set.
+    """
+
+    name: Text
+    definition: Text
+    width: Positive = 1
+    whole_test_set: bool = False
+
+
+class Checkpoints(_Table):
+    """Where trained files are and what they are called.
+
+    Attributes:
+        layout: Name of the key mapping in `weights/layouts.toml`.
+        pattern: File name with `{member}`, `{stage}` and `{fold}`.
+        stages: What `{stage}` may be, the published choice first.
+        source: Where the files can be had; empty where they are not public.
+    """
+
+    layout: Text
+    pattern: Text
+    stages: tuple[Text, ...] = ()
+    source: str = ""
+
+
+class PublishedPredictions(_Table):
+    """A published file of per-image scores.
+
+    Attributes:
+        file: Its name.
+        kind: Whether its scores are probabilities or ranks.
+        note: What a reader must know of it.
+    """
+
+    file: Text
+    kind: Literal["probability", "rank"]
+    note: str = ""
+
+
+class Expected(_Table):
+    """A figure that a source printed for the system.
+
+    Attributes:
+        metric: Name of the metric.
+        value: The figure as printed.
+        tolerance: Largest difference from a recomputed figure that still rounds to it.
+        test_set: What it was measured on.
+        source: Who printed it.
+        note: What a reader must know of it.
+    """
+
+    metric: Text
+    value: float
+    tolerance: Annotated[float, Meta(ge=0)]
+    test_set: Text
+    source: Text
+    note: str = ""
+
+
+class Source(_Table):
+    """Where the facts of a card come from."""
+
+    title: Text
+    url: Text
+    licence: str = ""
+
+
+class Assumption(_Table):
+    """Something that no source says and that the results rest on."""
+
+    about: Text
+    text: Text
+
+
+class System(_Table):
+    """An entry of the comparison: one network, or an ensemble of several.
+
+    Attributes:
+        schema: Version of the card format.
+        name: Its name here.
+        title: Its name in tables.
+        group: What kind of entry it is: `attention`, `baseline`, `winner`, or one of your own.
+        summary: One sentence.
+        aliases: Other names it goes by, among them those of prediction files.
+        folds: Trainings of each member, averaged.
+        members: Its networks.
+        views: Test-time views.
+        blend: How members become one score.
+        metadata: The inputs of members that have a metadata branch.
+        checkpoints: Trained files.
+        predictions: Published per-image scores.
+        expected: Published figures.
+        assumptions: What no source says.
+        limits: What the system cannot do, or what its published scores suffer from.
+        sources: Papers and code.
+    """
+
+    schema: Literal[1]
+    name: Name
+    title: Text
+    group: Name
+    summary: Text
+    members: Annotated[tuple[Member, ...], Meta(min_length=1)]
+    folds: Positive
+    aliases: tuple[Text, ...] = ()
+    views: Views = Views()
+    blend: Blend = Blend()
+    metadata: tuple[MetadataFeature, ...] = ()
+    checkpoints: Checkpoints | None = None
+    predictions: tuple[PublishedPredictions, ...] = ()
+    expected: tuple[Expected, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
+    limits: tuple[Text, ...] = ()
+    sources: tuple[Source, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [member.name for member in self.members]
+        if len(set(names)) < len(names):
+            raise ValueError("two members have the same name")
+        width = sum(feature.width for feature in self.metadata)
+        for member in self.members:
+            if member.metadata and member.metadata.features != width:
+                raise ValueError(
+                    f"member {member.name!r} reads {member.metadata.features} metadata features, "
+                    f"the card's metadata tables describe {width}"
+                )
+
+    @property
+    def output(self) -> Literal["probability", "rank"]:
+        """What its scores are after the blend."""
+        return "rank" if self.blend.members == "rank_mean" else "probability"
+
+    def member(self, key: int | str | None = None) -> Member:
+        """A member by index or by its kernel name; the first one where no key is given.
+
+        Raises:
+            UnknownNameError: There is no such member.
+        """
+        if isinstance(key, str):
+            for member in self.members:
+                if member.name == key:
+                    return member
+        elif key is None or 0 <= key < len(self.members):
+            return self.members[key or 0]
+        listed = ", ".join(f"{i} {member.name}" for i, member in enumerate(self.members))
+        raise UnknownNameError(f"{self.name} has no member {key!r}; its members are: {listed}")
+
+
+def parse(text: str, where: str = "card") -> System:
+    """A system from the text of its card.
+
+    A `[defaults]` table holds what all members share; a member's own keys win over it.
+
+    Args:
+        text: TOML.
+        where: The file's name, for error messages.
+
+    Raises:
+        CardError: The text is not TOML, or not a card; says where and why.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CardError(f"{where}: not valid TOML: {error}") from error
+    try:
+        return msgspec.convert(_with_defaults(raw), System)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `")
+        line = _line_of(text, path.rstrip("`").removeprefix("$"), reason)
+        raise CardError(f"{where}:{line}: {reason}") from error
+
+
+def read(path: Path) -> System:
+    """A system from its card's file.
+
+    Raises:
+        CardError: The file cannot be read or is not a card.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(f"{path}: cannot be read as a card: {error}") from error
+    return parse(text, str(path))
+
+
+def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
+    defaults = raw.get("defaults", {})
+    members = raw.get("members")
+    if not isinstance(defaults, dict) or not isinstance(members, list):
+        return raw
+    merged = [{**defaults, **member} if isinstance(member, dict) else member for member in members]
+    return {**{key: value for key, value in raw.items() if key != "defaults"}, "members": merged}
+
+
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"^\s*([A-Za-z0-9_.\"'-]+)\s*=")
+_UNKNOWN = re.compile(r"unknown field `([^`]+)`")
+
+
+def _line_of(text: str, path: str, reason: str) -> int:
+    """The line (from 1) that comes closest to a path such as `.members[1].views`.
+
+    tomllib keeps no positions, so the headers and keys are walked again; a value inside an
+    inline table resolves to the line of its key.
+    """
+    target = re.findall(r"[^.\[\]]+", path)
+    unknown = _UNKNOWN.search(reason)
+    if unknown:
+        target.append(unknown[1])
+    targets = [target]
+    if target[:1] == ["members"] and len(target) > 2:
+        targets.append(["defaults", *target[2:]])
+    best_line, best_depth = 1, 0
+    prefix: list[str] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            name = header[2]
+            if header[1] == "[[":
+                seen[name] = seen.get(name, -1) + 1
+                prefix = [*name.split("."), str(seen[name])]
+            else:
+                prefix = name.split(".")
+            here = prefix
+        elif key := _KEY.match(line):
+            here = [*prefix, *key[1].replace('"', "").replace("'", "").split(".")]
+        else:
+            continue
+        for wanted in targets:
+            depth = len(here)
+            if depth > best_depth and wanted[:depth] == here:
+                best_line, best_depth = number, depth
+    return best_line
