@@ -94,7 +94,7 @@ def test_an_own_builder_is_used(tmp_path: Path) -> None:
     def build(member: Member) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.LazyLinear(len(member.classes)))
 
-    zoo.register(write(tmp_path), builder=build)
+    zoo.register(write(tmp_path), build=build)
     assert zoo.build("own_10")(torch.zeros(2, 3, 8, 8)).shape == (2, 2)
 
 

@@ -9,6 +9,18 @@
 
 from zoo.card import System
 from zoo.errors import MelanomaZooError
-from zoo.registry import build, card, register, systems, unregister
+from zoo.registry import Builder, build, builder, card, register, systems, unregister
 
-__all__ = ["MelanomaZooError", "System", "build", "card", "register", "systems", "unregister"]
+__all__ = [
+    "Builder",
+    "MelanomaZooError",
+    "System",
+    "build",
+    "builder",
+    "card",
+    "register",
+    "systems",
+    "unregister",
+]
+
+__version__ = "0.1.0"

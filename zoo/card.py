@@ -39,7 +39,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """A TOML table that refuses keys it does not know."""
 
 
-class Attention(_Table):
+class Attention(_Table, frozen=True):
     """Attention modules inserted into the backbone.
 
     Attributes:
@@ -53,7 +53,7 @@ class Attention(_Table):
     options: dict[str, int] = {}
 
 
-class Metadata(_Table):
+class Metadata(_Table, frozen=True):
     """The branch that reads patient metadata: `features` → `hidden` → `out`, joined to the image features."""
 
     features: Positive
@@ -61,7 +61,7 @@ class Metadata(_Table):
     out: Positive
 
 
-class Preprocess(_Table):
+class Preprocess(_Table, frozen=True):
     """From a decoded 8-bit RGB image to the network's input, in this order.
 
     Attributes:
@@ -82,7 +82,7 @@ class Preprocess(_Table):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-class Member(_Table):
+class Member(_Table, frozen=True):
     """One network of a system.
 
     Attributes:
@@ -126,7 +126,7 @@ class Member(_Table):
         return "+".join([self.backbone, *inserts])
 
 
-class Views(_Table):
+class Views(_Table, frozen=True):
     """Test-time views of one image, and how their outputs are averaged.
 
     Attributes:
@@ -161,13 +161,13 @@ class Views(_Table):
         return sum(self.weights or (1,) * len(self.transforms)) * self.crops
 
 
-class Blend(_Table):
+class Blend(_Table, frozen=True):
     """How the members become one score: mean of probabilities, or mean of percentile ranks."""
 
     members: Literal["mean", "rank_mean"] = "mean"
 
 
-class MetadataFeature(_Table):
+class MetadataFeature(_Table, frozen=True):
     """One input of the metadata branch.
 
     Attributes:
@@ -183,7 +183,7 @@ class MetadataFeature(_Table):
     whole_test_set: bool = False
 
 
-class Checkpoints(_Table):
+class Checkpoints(_Table, frozen=True):
     """Where trained files are and what they are called.
 
     Attributes:
@@ -199,7 +199,7 @@ class Checkpoints(_Table):
     source: str = ""
 
 
-class PublishedPredictions(_Table):
+class PublishedPredictions(_Table, frozen=True):
     """A published file of per-image scores.
 
     Attributes:
@@ -213,7 +213,7 @@ class PublishedPredictions(_Table):
     note: str = ""
 
 
-class Expected(_Table):
+class Expected(_Table, frozen=True):
     """A figure that a source printed for the system.
 
     Attributes:
@@ -233,7 +233,7 @@ class Expected(_Table):
     note: str = ""
 
 
-class Source(_Table):
+class Source(_Table, frozen=True):
     """Where the facts of a card come from."""
 
     title: Text
@@ -241,14 +241,14 @@ class Source(_Table):
     licence: str = ""
 
 
-class Assumption(_Table):
+class Assumption(_Table, frozen=True):
     """Something that no source says and that the results rest on."""
 
     about: Text
     text: Text
 
 
-class System(_Table):
+class System(_Table, frozen=True):
     """An entry of the comparison: one network, or an ensemble of several.
 
     Attributes:

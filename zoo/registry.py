@@ -83,21 +83,26 @@ def build(name: str, member: int | str | None = None, *, seed: int = 0) -> nn.Mo
     """
     import torch
 
-    from zoo.networks import assemble
-
     system = card(name)
-    make = _builders.get(system.name, assemble)
+    make = builder(system.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make(system.member(member)).eval()
 
 
-def register(entry: System | Path | str, builder: Builder | None = None, *, replace: bool = False) -> System:
+def builder(name: str) -> Builder:
+    """What makes the networks of a system: its own builder, or the standard assembly."""
+    from zoo.networks import assemble
+
+    return _builders.get(card(name).name, assemble)
+
+
+def register(entry: System | Path | str, build: Builder | None = None, *, replace: bool = False) -> System:
     """Adds a system of your own.
 
     Args:
         entry: A card, or the path of its TOML file.
-        builder: Makes the networks of its members, where the standard assembly (a timm
+        build: Makes the networks of its members, where the standard assembly (a timm
             backbone, attention modules, a linear head) is not what you have.
         replace: Allow a name that is taken.
 
@@ -118,8 +123,8 @@ def register(entry: System | Path | str, builder: Builder | None = None, *, repl
             )
     _registered[system.name] = system
     _builders.pop(system.name, None)
-    if builder is not None:
-        _builders[system.name] = builder
+    if build is not None:
+        _builders[system.name] = build
     return system
 
 
