@@ -1,0 +1,205 @@
+"""Reading a table of labels: one row per lesion image, whatever archive it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+
+from evaluate.copies import originals, rows_per_image
+from evaluate.diagnoses import Diagnoses, is_melanoma, joined, read_diagnoses
+from evaluate.tables import ids, read_csv, sha256, truth
+from zoo.errors import InputError, UsageError
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "image": ("isic_id", "image_name", "image", "image_id"),
+    "target": ("target", "y_true", "melanoma"),
+    "diagnosis": ("diagnosis", "iddx"),
+    "patient": ("patient_id", "patient"),
+    "lesion": ("lesion_id", "lesion"),
+}
+"""What a column is called in the tables we know; the first that is there is taken.
+
+A diagnosis may also be spread over levels, `diagnosis_1` to `diagnosis_5` in today's archive.
+"""
+
+_MISSING = ("", "-1", "-1.0")
+
+
+class Labels(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What is known of each lesion image of a test set.
+
+    Attributes:
+        table: One row per lesion image, indexed by image id in the order of the file. Columns:
+            `melanoma` (bool), `patient` (text, never missing: the unit that is resampled),
+            `lesion` (text or missing), and the file's other columns as they are.
+        image_of: The image id of every id in the file: of an image, and of its test-time copies.
+        without_patient: Images whose patient is not known. Each counts as a patient of its own,
+            or as one with the other images of its lesion.
+        path: The file.
+        sha256: Its checksum.
+    """
+
+    table: pd.DataFrame
+    image_of: pd.Series[str]
+    without_patient: int
+    path: str
+    sha256: str
+
+    @property
+    def patients(self) -> int:
+        """Number of patients."""
+        return int(self.table["patient"].nunique())
+
+
+def read_labels(
+    path: Path | str, *, columns: Mapping[str, str] | None = None, diagnoses: Path | str | None = None
+) -> Labels:
+    """Labels from a CSV table of the ISIC Archive (older or today's), of Kaggle, or of your own.
+
+    Melanoma is read from a 0/1 column; from the diagnosis where there is none. Where a table has
+    both they must agree, since a `target` may also mean "malignant". Rows of test-time copies
+    (`ISIC_0000001_0`, `ISIC_0000001_1` ... beside `ISIC_0000001`) are folded into their image.
+
+    Args:
+        path: The table.
+        columns: Which column is the `image`, `target`, `diagnosis`, `patient` or `lesion`, where
+            it has a name of your own or the wrong one would be taken. A `target` or `diagnosis`
+            named here is taken alone, without a check against the other.
+        diagnoses: A table of your own that says which diagnoses are melanoma; its names are
+            added to those of `evaluate/diagnoses.toml` and win over them.
+
+    Raises:
+        InputError: An id is missing or there twice, a label is missing or contradicted, a
+            diagnosis is not known, copies disagree, or all images are of one class.
+        UsageError: `columns` names a role that does not exist.
+    """
+    path = Path(path)
+    given = dict(columns or {})
+    if unknown := given.keys() - COLUMNS.keys():
+        raise UsageError(f"columns: no role {min(unknown)!r}; roles are {', '.join(COLUMNS)}")
+    names = {name for known in COLUMNS.values() for name in known} | set(given.values())
+    frame = read_csv(path, [spelling for name in names for spelling in _with_levels(name)])
+    roles = {role: _columns(role, given.get(role), frame, path) for role in COLUMNS}
+    if not roles["image"]:
+        raise InputError(f"{path}: no column of image ids; name it with columns={{'image': ...}}")
+    source = pd.DataFrame(
+        {
+            "image": ids(frame, roles["image"][0], str(path)),
+            "melanoma": _melanoma(frame, roles, given, read_diagnoses(diagnoses), path),
+            "patient": _optional(frame, roles["patient"]),
+            "lesion": _optional(frame, roles["lesion"]),
+        }
+    )
+    if source["melanoma"].nunique() < 2:
+        kind = "melanoma" if source["melanoma"].all() else "not melanoma"
+        raise InputError(f"{path}: all {len(source)} rows are {kind}; scores need images of both classes")
+    image = _fold(source, path)
+    used = [column for role, found in roles.items() if role != "diagnosis" for column in found]
+    others = frame.drop(
+        columns=[*used, *(column for column in source if column in frame and column not in used)]
+    )
+    table = pd.concat([source, others], axis="columns")[image == source["image"]].set_index("image")
+    without_patient = int(table["patient"].isna().sum())
+    own = "image " + table.index.to_series()
+    table["patient"] = table["patient"].fillna("lesion " + table["lesion"]).fillna(own)
+    return Labels(
+        table=table,
+        image_of=image.set_axis(source["image"]),
+        without_patient=without_patient,
+        path=str(path),
+        sha256=sha256(path),
+    )
+
+
+def _fold(source: pd.DataFrame, path: Path) -> pd.Series[str]:
+    """The image of each row, after checking that copies agree with it."""
+    image = originals(source["image"], pd.Index(source["image"]))
+    is_copy = image != source["image"]
+    first = source[~is_copy].set_index("image")
+    for column in ("melanoma", "patient", "lesion"):
+        expected = image.map(first[column])
+        both_missing = source[column].isna() & expected.isna()
+        differs = is_copy & ~both_missing & ~(source[column] == expected).fillna(False)
+        if differs.any():
+            row = source.index[differs][0]
+            raise InputError(
+                f"{path}: row {row}: {column} of {source['image'][row]} is not that of {image[row]}, "
+                "whose copy it is by its name; correct the row"
+            )
+    rows_per_image(source["image"], image, str(path))
+    return image
+
+
+def _columns(role: str, given: str | None, frame: pd.DataFrame, path: Path) -> list[str]:
+    """The columns of a role: none, one, or the levels of a diagnosis."""
+    for name in (given,) if given else COLUMNS[role]:
+        spellings = _with_levels(name) if role == "diagnosis" else [name]
+        if found := [column for column in spellings if column in frame]:
+            return found
+    if given:
+        raise InputError(
+            f"{path}: no column {given!r} for the {role}; columns are {', '.join(map(str, frame))}"
+        )
+    return []
+
+
+def _with_levels(name: str) -> list[str]:
+    return [name, *(f"{name}_{level}" for level in range(1, 6))]
+
+
+def _optional(frame: pd.DataFrame, columns: list[str]) -> pd.Series[str]:
+    if not columns:
+        return pd.Series(pd.NA, index=frame.index, dtype=object)
+    values = frame[columns[0]].str.strip()
+    return values.mask(values.isin(_MISSING))
+
+
+def _melanoma(
+    frame: pd.DataFrame,
+    roles: Mapping[str, list[str]],
+    given: Mapping[str, str],
+    diagnoses: Diagnoses,
+    path: Path,
+) -> pd.Series[bool]:
+    target, levels = roles["target"], roles["diagnosis"]
+    if "diagnosis" in given and "target" not in given:
+        target = []
+    if "target" in given and "diagnosis" not in given:
+        levels = []
+    if not target and not levels:
+        raise InputError(
+            f"{path}: no column says what is melanoma (no {', '.join(COLUMNS['target'])} and no diagnosis); "
+            "name it with columns={'target': ...}"
+        )
+    if not target:
+        return _from_diagnosis(frame[levels], diagnoses, path)
+    labels = truth(frame[target[0]], str(path))
+    if levels:
+        diagnosed = is_melanoma(frame[levels], diagnoses, str(path))
+        differs = (diagnosed != labels).fillna(False)
+        if differs.any():
+            row = frame.index[differs][0]
+            raise InputError(
+                f"{path}: row {row}: {target[0]} is {frame[target[0]][row]}, but the diagnosis "
+                f"{joined(frame.loc[row, levels])!r} is {'' if diagnosed[row] else 'not '}melanoma; "
+                "say which to trust with columns={'target': ...} or columns={'diagnosis': ...}"
+            )
+    return labels
+
+
+def _from_diagnosis(levels: pd.DataFrame, diagnoses: Diagnoses, path: Path) -> pd.Series[bool]:
+    labels = is_melanoma(levels, diagnoses, str(path))
+    undecided = levels[labels.isna()]
+    if undecided.isna().all(axis="columns").any():
+        row = undecided.index[undecided.isna().all(axis="columns")][0]
+        raise InputError(f"{path}: row {row} has no diagnosis; complete or remove the row")
+    if len(undecided):
+        unknown = sorted({joined(row) for _, row in undecided.drop_duplicates().iterrows()})
+        raise InputError(
+            f"{path}: row {undecided.index[0]} and {len(undecided) - 1} more: cannot tell whether these "
+            f"diagnoses are melanoma: {'; '.join(unknown)}; list them in a table of your own (diagnoses=...)"
+        )
+    return labels.astype(bool)

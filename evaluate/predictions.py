@@ -1,0 +1,273 @@
+"""Per-image scores of a system: finding, reading and writing them.
+
+A file is Parquet (one row per lesion image, member and fold) or CSV of the published shape
+(`image_name`, `target` and perhaps `y_true`, in any order: one row per image or test-time copy).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from natsort import natsorted
+
+import zoo
+from evaluate.labels import COLUMNS
+from evaluate.tables import ids, numbers, read_csv, sha256, truth
+from zoo.card import System
+from zoo.errors import InputError, MachineError, UnknownNameError
+
+Kind = Literal["probability", "rank"]
+
+SCHEMA_VERSION = 1
+"""Version of the Parquet format; files of a later version are refused."""
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("lesion", pa.string()),
+        ("patient", pa.string()),
+        ("member", pa.string()),
+        ("fold", pa.int32()),
+        ("score", pa.float64()),
+        ("kind", pa.string()),
+    ]
+)
+"""Columns of a Parquet file; `lesion`, `patient`, `member` and `fold` may be null."""
+
+_METADATA = b"melanoma_zoo"
+_UNSTATED = "Nothing says whether the scores are probabilities: they are taken as ranks."
+
+
+class _Header(msgspec.Struct, frozen=True, kw_only=True):
+    schema: int
+    system: str
+    metadata: dict[str, Any] = {}
+
+
+class Predictions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Scores of one system, checked when made.
+
+    Attributes:
+        system: Name of the system.
+        kind: Whether `score` is a probability of melanoma or a rank.
+        table: One row per image (or test-time copy), member and fold; the index is the row in
+            the file. Columns: `image`, `score`; where known `lesion`, `patient`, `member`,
+            `fold`, and `y_true` (what the file takes for the truth).
+        path: The file, or what to call the scores in an error message.
+        sha256: Checksum of the file; empty where it was not read from one.
+        metadata: What else a Parquet file says of itself.
+        notes: What a reader of its scores must know.
+
+    Raises:
+        InputError: An image is there twice for a member and fold, or a score is not a number,
+            or is a probability outside [0, 1].
+    """
+
+    system: str
+    kind: Kind
+    table: pd.DataFrame
+    path: str = "predictions"
+    sha256: str = ""
+    metadata: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        table = self.table
+        score = table["score"]
+        wrong = ~np.isfinite(score)
+        what = "is not a finite number"
+        if not wrong.any() and self.kind == "probability":
+            wrong = (score < 0) | (score > 1)
+            what = "is outside [0, 1], so not a probability; pass kind='rank' if it is a rank"
+        if wrong.any():
+            row = table.index[wrong][0]
+            raise InputError(
+                f"{self.path}: row {row}: the score {score[row]} of {table['image'][row]} {what} "
+                f"({int(wrong.sum())} such rows)"
+            )
+        keys = [column for column in ("image", "member", "fold") if column in table]
+        twice = table.duplicated(keys)
+        if twice.any():
+            row = table.index[twice][0]
+            raise InputError(
+                f"{self.path}: row {row} repeats {', '.join(str(table[key][row]) for key in keys)}; "
+                "keep one row for an image, member and fold"
+            )
+
+
+def read_predictions(path: Path | str, *, kind: Kind | None = None) -> Predictions:
+    """Scores of one system from a Parquet or CSV file.
+
+    A Parquet file says what system and kind its scores are of. For a CSV file its name tells the
+    system (`zoo.card` of the stem), and that system's card the kind; where neither `kind` nor a
+    card says, scores are taken as ranks, from which nothing is claimed that only probabilities allow.
+
+    Raises:
+        InputError: The file cannot be read, lacks a column, or its rows are wrong (see
+            `Predictions`); or `kind` contradicts a Parquet file.
+    """
+    path = Path(path)
+    return _read_parquet(path, kind) if path.suffix == ".parquet" else _read_csv(path, kind)
+
+
+def write_predictions(predictions: Predictions, path: Path | str) -> None:
+    """Writes a Parquet file that `read_predictions` reads; a reader never sees half of it.
+
+    Raises:
+        MachineError: The file cannot be written.
+    """
+    path = Path(path)
+    frame = predictions.table.assign(kind=predictions.kind).reindex(columns=SCHEMA.names)
+    header = _Header(schema=SCHEMA_VERSION, system=predictions.system, metadata=predictions.metadata)
+    table = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
+    table = table.replace_schema_metadata({_METADATA: msgspec.json.encode(header)})
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(table, unfinished)
+        unfinished.replace(path)
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def find(
+    paths: Iterable[Path | str] | Path | str, *, extra: bool = False
+) -> tuple[list[Predictions], dict[str, str]]:
+    """Reads the files that hold scores of a known system.
+
+    Args:
+        paths: Files, or folders whose `.csv` and `.parquet` files are meant.
+        extra: Keep files of no known system too, each under its own name.
+
+    Returns:
+        The predictions in the order of their files (natural order in a folder), and for each file
+        that was left out, why.
+
+    Raises:
+        InputError: There is no such file, two files are of one system, or nothing was found.
+    """
+    paths = [paths] if isinstance(paths, Path | str) else list(paths)
+    found: dict[str, Predictions] = {}
+    left_out: dict[str, str] = {}
+    for file in (file for path in paths for file in _files(Path(path))):
+        try:
+            zoo.card(_system_of(file))
+        except UnknownNameError as error:
+            if not extra:
+                left_out[str(file)] = str(error)
+                continue
+        predictions = read_predictions(file)
+        if other := found.get(predictions.system):
+            raise InputError(
+                f"{file}: holds scores of {predictions.system}, as {other.path} does; give one of them"
+            )
+        found[predictions.system] = predictions
+    if not found:
+        reasons = "; ".join(left_out.values()) or "no .csv or .parquet file"
+        raise InputError(f"{', '.join(map(str, paths))}: no scores of a known system: {reasons}")
+    return list(found.values()), left_out
+
+
+def card_of(name: str) -> System | None:
+    """The card of a system, or None where there is none: predictions may be of any classifier."""
+    try:
+        return zoo.card(name)
+    except UnknownNameError:
+        return None
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return natsorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet"))
+
+
+def _system_of(path: Path) -> str:
+    return _header(path).system if path.suffix == ".parquet" else path.stem
+
+
+def _read_csv(path: Path, kind: Kind | None) -> Predictions:
+    names, scores = COLUMNS["image"], ("target", "score")
+    frame = read_csv(path, [*names, *scores, "y_true"])
+    name = next((column for column in names if column in frame), None)
+    score = next((column for column in scores if column in frame), None)
+    if name is None or score is None:
+        raise InputError(
+            f"{path}: not a table of predictions: it needs a column of image ids ({', '.join(names)}) "
+            f"and one of scores ({', '.join(scores)})"
+        )
+    columns = {"image": ids(frame, name, str(path)), "score": numbers(frame[score], str(path))}
+    if "y_true" in frame:
+        columns["y_true"] = truth(frame["y_true"], str(path))
+    card = card_of(path.stem)
+    published = [file for file in card.predictions if file.file == path.name] if card else []
+    notes = [file.note for file in published if file.note]
+    if kind is None and card is None:
+        notes.append(_UNSTATED)
+    stated = next((file.kind for file in published or card.predictions), card.output) if card else "rank"
+    return Predictions(
+        system=card.name if card else path.stem,
+        kind=kind or stated,
+        table=pd.DataFrame(columns),
+        path=str(path),
+        sha256=sha256(path),
+        notes=tuple(notes),
+    )
+
+
+def _read_parquet(path: Path, kind: Kind | None) -> Predictions:
+    header = _header(path)
+    try:
+        table = pq.read_table(path, columns=SCHEMA.names).select(SCHEMA.names).cast(SCHEMA).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as predictions: {error}") from error
+    table.index = pd.RangeIndex(1, len(table) + 1, name="row")
+    kinds = table.pop("kind").unique().tolist()
+    if len(kinds) != 1 or kinds[0] not in get_args(Kind):
+        raise InputError(
+            f"{path}: kind is {', '.join(map(repr, kinds))}; it must be one of {get_args(Kind)} in all rows"
+        )
+    if kind not in (None, kinds[0]):
+        raise InputError(f"{path}: its scores are of kind {kinds[0]!r}, not {kind!r}")
+    card = card_of(header.system)
+    return Predictions(
+        system=card.name if card else header.system,
+        kind=kinds[0],
+        table=table,
+        path=str(path),
+        sha256=sha256(path),
+        metadata=header.metadata,
+    )
+
+
+def _header(path: Path) -> _Header:
+    """What a Parquet file says of itself, after checking that this version can read it."""
+    try:
+        schema = pq.read_schema(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+    try:
+        header = msgspec.json.decode((schema.metadata or {}).get(_METADATA, b"{}"), type=_Header)
+    except msgspec.MsgspecError as error:
+        raise InputError(
+            f"{path}: does not say what its scores are of ({error}); write it with write_predictions"
+        ) from error
+    if header.schema > SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: written in version {header.schema} of the format, this program reads up to "
+            f"{SCHEMA_VERSION}; use a newer melanoma-zoo"
+        )
+    if missing := [name for name in SCHEMA.names if name not in schema.names]:
+        raise InputError(f"{path}: no column {missing[0]!r}; columns are {', '.join(schema.names)}")
+    return header

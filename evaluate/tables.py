@@ -1,0 +1,105 @@
+"""Reading CSV tables so that an error can name the row."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from zoo.errors import InputError
+
+_TRUTH = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+
+
+def read_csv(path: Path, text: Iterable[str]) -> pd.DataFrame:
+    """A CSV table, indexed by its row in the file (the header is row 1); blank rows are left out.
+
+    Args:
+        path: The file; a byte-order mark and any line ends are understood.
+        text: Names of columns that are kept as text, however much they look like numbers.
+
+    Raises:
+        InputError: The file cannot be read as a table.
+    """
+    try:
+        with warnings.catch_warnings():
+            # pandas only warns when rows are longer than the header, and drops what is too much.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path,
+                dtype=dict.fromkeys(text, str),
+                index_col=False,
+                skip_blank_lines=False,
+                low_memory=False,
+            )
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise InputError(f"{path}: cannot be read as a CSV table: {' '.join(str(error).split())}") from error
+    except pd.errors.EmptyDataError as error:
+        raise InputError(f"{path}: the file is empty") from error
+    frame.index = pd.RangeIndex(2, len(frame) + 2, name="row")
+    frame = frame.dropna(how="all")
+    if frame.empty:
+        raise InputError(f"{path}: the table has no rows")
+    return frame
+
+
+def ids(frame: pd.DataFrame, column: str, path: str) -> pd.Series[str]:
+    """The column of image ids.
+
+    Raises:
+        InputError: An id is missing or there twice; names the row.
+    """
+    found: pd.Series[str] = frame[column].str.strip()
+    found = found.mask(found == "")
+    if found.isna().any():
+        raise InputError(
+            f"{path}: row {found.index[found.isna()][0]} has no {column}; give every row an image id"
+        )
+    twice = found.duplicated()
+    if twice.any():
+        row = found.index[twice][0]
+        first = found.index[found == found[row]][0]
+        raise InputError(f"{path}: row {row} repeats {found[row]} of row {first}; keep one of them")
+    return found
+
+
+def truth(column: pd.Series[str], path: str) -> pd.Series[bool]:
+    """A column of 0 and 1 (or false and true) as booleans.
+
+    Raises:
+        InputError: A value is missing or something else; names the row.
+    """
+    values = column.str.strip().str.casefold().map(_TRUTH)
+    if values.isna().any():
+        row = column.index[values.isna()][0]
+        value = "missing" if pd.isna(column[row]) else repr(column[row])
+        raise InputError(f"{path}: row {row}: {column.name} is {value}; it must be 1 (melanoma) or 0")
+    return values.astype(bool)
+
+
+def numbers(column: pd.Series[str], path: str) -> pd.Series[float]:
+    """A column of text as the nearest floating-point numbers; a missing value stays missing.
+
+    `pandas.to_numeric` may be off by the last bit (before pandas 3), which makes or breaks ties.
+
+    Raises:
+        InputError: A value is not a number; names the row.
+    """
+    values = []
+    for row, text in column.items():
+        try:
+            values.append(float(text))
+        except ValueError:
+            raise InputError(f"{path}: row {row}: {column.name} is {text!r}; it must be a number") from None
+    return pd.Series(values, index=column.index, dtype="float64")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
