@@ -9,7 +9,7 @@
 
 from zoo.card import System
 from zoo.errors import MelanomaZooError
-from zoo.registry import Builder, build, builder, card, register, systems, unregister
+from zoo.registry import build, builder, card, register, systems, unregister
 
 __all__ = [
     "Builder",

@@ -1,0 +1,94 @@
+"""What figures are measured on: enough to tell two machines apart, nothing that names their owner."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import xml.etree.ElementTree as ET
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from benchmarks.results import Machine
+
+
+@cache
+def fingerprint() -> Machine:
+    """The machine and the software that this process runs on, without importing torch."""
+    gpus, driver, cuda = _nvidia()
+    return Machine(
+        cpu=_cpu(),
+        cores=_cores(),
+        logical_cores=psutil.cpu_count() or 1,
+        memory_gib=round(psutil.virtual_memory().total / 2**30),
+        gpus=gpus,
+        driver=driver,
+        cuda=cuda,
+        os=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        torch=version("torch"),
+        timm=version("timm"),
+    )
+
+
+def default_threads() -> int:
+    """As many threads as there are physical cores that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores()
+    return min(_cores(), usable)
+
+
+def differences(a: Machine, b: Machine) -> list[str]:
+    """In what two machines differ, such as `cpu: A / B`; empty where their figures may be compared.
+
+    Settings are compared only where both are known.
+    """
+    left, right = msgspec.to_builtins(a), msgspec.to_builtins(b)
+    settings = left.pop("settings") or {}, right.pop("settings") or {}
+    if all(settings):
+        left |= settings[0]
+        right |= settings[1]
+    return [
+        f"{field}: {left.get(field)} / {right.get(field)}"
+        for field in {**left, **right}
+        if left.get(field) != right.get(field)
+    ]
+
+
+def _cores() -> int:
+    return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    brand = _output("sysctl", "-n", "machdep.cpu.brand_string").strip()
+    return brand or platform.processor() or platform.machine()
+
+
+def _nvidia() -> tuple[tuple[str, ...], str | None, str | None]:
+    """Model and memory of each NVIDIA GPU, the driver's version, and its CUDA version."""
+    try:
+        report = ET.fromstring(_output("nvidia-smi", "-q", "-x"))  # noqa: S314 (written by the driver)
+    except ET.ParseError:
+        return (), None, None
+    gpus = tuple(
+        f"{gpu.findtext('product_name')}, {gpu.findtext('fb_memory_usage/total')}"
+        for gpu in report.iter("gpu")
+    )
+    return gpus, report.findtext("driver_version"), report.findtext("cuda_version")
+
+
+def _output(*command: str) -> str:
+    """What a program prints; nothing where it is missing, fails or hangs."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return ""

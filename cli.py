@@ -1,0 +1,385 @@
+"""The command line: options, progress and exit codes around the rooms' functions.
+
+Imports of torch, pandas and the rooms stand inside the commands, so that `--help` and `list`
+answer at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from reports.record import Record
+    from reports.render import Table
+    from zoo.card import System
+
+EXIT_CODES = {
+    0: "done",
+    1: "an error inside the program; `--debug` shows where",
+    2: "wrong words on the command line, or an unknown name",
+    3: "an input file is missing, broken, or disagrees with another",
+    4: "this machine cannot do it: a missing extra, no such device, a folder that cannot be written",
+    130: "stopped with Ctrl-C; what was finished is kept",
+}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Failure(click.ClickException):
+    """An error as one line, with the exit code of its kind."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(_clean(message))
+        self.exit_code = exit_code  # type: ignore[misc]
+
+
+def _clean(text: str) -> str:
+    """One line without control characters."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+class _Command(click.Command):
+    """A command whose errors are one line, unless `--debug` asks for the traceback."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        debug = click.Option(
+            ["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."
+        )
+        debug.callback = lambda context, _, value: context.meta.__setitem__("debug", value or _debug(context))
+        self.params.append(debug)
+
+    def invoke(self, context: click.Context) -> Any:
+        from zoo.errors import MelanomaZooError
+
+        if _debug(context):
+            return super().invoke(context)
+        try:
+            return super().invoke(context)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except MelanomaZooError as error:
+            raise _Failure(str(error), error.exit_code) from error
+        except (KeyboardInterrupt, click.Abort) as error:
+            raise _Failure("stopped; what was finished is kept, the same command goes on", 130) from error
+        except BrokenPipeError:
+            # The reader of a pipe (`| head`) went away: nothing is wrong, and nobody reads on.
+            sys.stdout = None
+            return None
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            code = 4 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS) else 3
+            raise _Failure(f"{place}{error.strerror or error}", code) from error
+        except Exception as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise _Failure(f"internal error: {text} (run again with --debug and report it)", 1) from error
+
+
+def _debug(context: click.Context) -> bool:
+    return bool(context.meta.get("debug"))
+
+
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        from zoo import __version__
+
+        click.echo(f"melanoma-zoo {__version__}")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
+    """Compare melanoma classifiers: what each gets right, what it costs, and whether to believe it.
+
+    \b
+    Examples:
+      melanoma-zoo list
+      melanoma-zoo compare --output out
+      melanoma-zoo reproduce --predictions DIR --labels TABLE
+    """
+    context.meta["debug"] = debug
+
+
+main.command_class = _Command
+
+
+@main.command("list")
+@click.argument("pattern", default="*")
+@click.option("--group", help="Only systems of this group: attention, baseline, winner.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def list_(pattern: str, group: str | None, as_json: bool) -> None:
+    """List the systems whose name matches PATTERN (all of them by default).
+
+    \b
+    Example: melanoma-zoo list 's*_b3' --group attention
+    """
+    import zoo
+
+    cards = [zoo.card(name) for name in zoo.systems(pattern, group)]
+    if as_json:
+        _print_json(
+            [{"name": c.name, "title": c.title, "group": c.group, "summary": c.summary} for c in cards]
+        )
+        return
+    if not cards:
+        click.echo("no system matches", err=True)
+        return
+    from reports.cards import listing
+
+    _print_tables([listing(cards)])
+
+
+@main.command()
+@click.argument("system")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def show(system: str, as_json: bool) -> None:
+    """Show everything the card of SYSTEM says: networks, views, blend, files, limits, assumptions.
+
+    \b
+    Example: melanoma-zoo show s2_cbam_b3
+    """
+    import zoo
+    from reports.cards import full
+
+    card = zoo.card(system)
+    if as_json:
+        _print_json(card)
+    else:
+        _print_tables(full(card))
+
+
+def _existing(**kind: bool) -> click.Path:
+    return click.Path(exists=True, path_type=Path, **kind)
+
+
+def _scoring_options(command: F) -> F:
+    """What `score`, `compare` and `reproduce` have in common."""
+    for option in (
+        click.option("--seed", default=0, show_default=True, help="Seed of the resamples."),
+        click.option("--resamples", default=1000, show_default=True, help="Bootstrap resamples of each interval."),
+        click.option(
+            "--protocol", type=click.Choice(["clinical", "paper"]), default="clinical", show_default=True,
+            help="clinical: intervals over patients. paper: what the paper's authors report.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _comparison_options(command: F) -> F:
+    """What `compare` and `reproduce` have in common."""
+    for option in (
+        click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for record.json and the tables in every format."),
+        click.option("--format", "style", type=click.Choice(["terminal", "markdown", "csv", "latex", "json"]), default="terminal", show_default=True, help="What to print."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where latency is measured."),
+        click.option("--latency/--no-latency", default=True, show_default=True, help="Measure a quick latency of each network."),
+        click.option("--rule", type=click.Choice(["networks", "weights", "architectures"]), default="networks", show_default=True, help="How parameters of ensembles are counted."),
+        _scoring_options,
+        click.option("--labels", type=_existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
+        click.option("--predictions", type=_existing(), multiple=True, help="Folder or file of per-image scores; may be repeated."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=_existing())
+@click.option(
+    "--labels",
+    required=True,
+    type=_existing(dir_okay=False),
+    help="Table with the diagnosis of every lesion.",
+)
+@_scoring_options
+@click.option("--extra", is_flag=True, help="Score files that match no card too, each as its own row.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def score(
+    files: tuple[Path, ...],
+    labels: Path,
+    protocol: str,
+    resamples: int,
+    seed: int,
+    extra: bool,
+    as_json: bool,
+) -> None:
+    """Score FILES (or folders) of per-image predictions against the diagnoses in TABLE.
+
+    Reads CSV with image_name, target and perhaps y_true, and Parquet. A file is matched to a
+    system by its name: First_place.csv, S2-CBAM-B3.csv.
+
+    \b
+    Examples:
+      melanoma-zoo score predictions/ --labels test.csv
+      melanoma-zoo score mine.csv --labels test.csv --extra --json
+    """
+    from evaluate import score as run
+    from reports.comparison import read_inputs
+    from reports.tables import scored
+
+    inputs = read_inputs(files, labels, extra=extra)
+    assert inputs is not None
+    _say_left_out(inputs.left_out)
+    found = run(inputs.predictions, inputs.labels, protocol, resamples=resamples, seed=seed)
+    if as_json:
+        _print_json(found)
+    else:
+        _print_tables([scored(found)])
+
+
+@main.command()
+@click.argument("systems", nargs=-1)
+@click.option("--explain", is_flag=True, help="Why the counters differ, per type of module.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def count(systems: tuple[str, ...], explain: bool, as_json: bool) -> None:
+    """Count parameters and operations of every network of SYSTEMS (all by default).
+
+    Three counters are shown: torch's own, fvcore and thop.
+
+    \b
+    Example: melanoma-zoo count sge_b3 second_place --explain
+    """
+    from reports.comparison import count as run
+    from reports.counts import counted, explained
+
+    with _progress() as progress:
+        entries = run(_cards(systems), progress)
+    if as_json:
+        _print_json({entry.card.name: entry.members for entry in entries})
+    else:
+        _print_tables([counted(entries), *([explained(entries)] if explain else [])])
+
+
+@main.command()
+@click.argument("systems", nargs=-1)
+@_comparison_options
+def compare(systems: tuple[str, ...], **options: Any) -> None:
+    """Compare SYSTEMS (all by default): parameters, operations, latency, and scores where given.
+
+    \b
+    Examples:
+      melanoma-zoo compare --no-latency
+      melanoma-zoo compare sge_b3 first_place --format markdown
+      melanoma-zoo compare --predictions DIR --labels TABLE --output out
+    """
+    from reports.comparison import compare as run
+
+    _report(run, systems, "comparison", **options)
+
+
+@main.command()
+@_comparison_options
+def reproduce(**options: Any) -> None:
+    """Check the paper's claims one by one, and say what each holds under.
+
+    \b
+    Example: melanoma-zoo reproduce --predictions DIR --labels TABLE --no-latency
+    """
+    from reports.comparison import reproduce as run
+
+    _report(run, (), "claims", **options)
+
+
+def _report(
+    run: Callable[..., Record], systems: tuple[str, ...], name: str, *,
+    predictions: tuple[Path, ...], labels: Path | None, latency: bool, style: str, output: Path | None, **settings: Any,
+) -> None:  # fmt: skip
+    from reports.comparison import read_inputs
+    from reports.outputs import tables, text, write_all
+    from reports.record import Settings
+
+    cards = _cards(systems)
+    inputs = read_inputs(predictions, labels)
+    _say_left_out(inputs.left_out if inputs else {})
+    with _progress() as progress:
+        record = run(cards, Settings(latency="quick" if latency else "off", **settings), inputs, progress)
+    if output:
+        written = write_all(record, output, name)
+    if style == "terminal":
+        _print_tables(tables(record))
+    else:
+        click.echo(text(record, style), nl=False)
+    if output:
+        click.echo(f"wrote {', '.join(map(str, written))}", err=True)
+
+
+def _cards(names: Sequence[str]) -> list[System]:
+    """The systems of these names, or all of them, in the order of the tables."""
+    import zoo
+    from reports.cards import in_order
+
+    return in_order([zoo.card(name) for name in names or zoo.systems()])
+
+
+def _say_left_out(left_out: Mapping[str, str]) -> None:
+    for file, reason in left_out.items():
+        click.echo(f"left out: {_clean(f'{file}: {reason}')}", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal; elsewhere a plain line now and then. Both on stderr."""
+    if not sys.stderr.isatty():
+        last = 0.0
+
+        def line(what: str, done: int, total: int) -> None:
+            nonlocal last
+            if done == total or time.monotonic() - last > 10:
+                last = time.monotonic()
+                click.echo(f"{what}: {done} of {total}", err=True)
+
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def bar(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield bar
+
+
+def _print_json(value: object) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _print_tables(tables: Sequence[Table]) -> None:
+    from reports.render import terminal
+
+    _console().print(terminal(tables))
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+if __name__ == "__main__":
+    main(prog_name="melanoma-zoo")

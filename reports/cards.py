@@ -1,0 +1,154 @@
+"""Cards as tables: the list of systems, and one system in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.render import Table
+from zoo.card import Member, System
+
+_ORDER = {"attention": 0, "baseline": 1, "winner": 3}
+
+
+def in_order(systems: Sequence[System]) -> list[System]:
+    """Each system once, in the order of the tables: attention networks, baseline, others, winners."""
+    once = {system.name: system for system in systems}.values()
+    return sorted(once, key=lambda system: _ORDER.get(system.group, 2))
+
+
+def listing(systems: Sequence[System]) -> Table:
+    """A row per system."""
+    return Table(
+        title="Systems",
+        headers=("Name", "Group", "Networks", "Input px", "What it is"),
+        rows=tuple(
+            (
+                system.name,
+                system.group,
+                f"{len(system.members)} × {system.folds}",
+                _range([member.size for member in system.members]),
+                system.summary,
+            )
+            for system in systems
+        ),
+        notes=("Networks: members × folds. `melanoma-zoo show NAME` tells all of one.",),
+        align="llrrl",
+    )
+
+
+def full(system: System) -> list[Table]:
+    """All that a card says, as tables."""
+    facts = [
+        ("group", system.group),
+        ("also called", ", ".join(system.aliases)),
+        ("networks", f"{len(system.members)} members × {system.folds} folds"),
+        ("views", _views(system)),
+        ("blend of members", _BLENDS[system.blend.members]),
+        ("scores are", {"probability": "probabilities", "rank": "ranks, not probabilities"}[system.output]),
+    ]
+    if system.checkpoints:
+        files = system.checkpoints
+        facts += [
+            ("checkpoint files", files.pattern),
+            ("stages", ", ".join(files.stages)),
+            ("key layout", files.layout),
+            ("files from", files.source or "not public"),
+        ]
+    facts += [
+        ("published scores", f"{p.file} ({p.kind}){': ' + p.note if p.note else ''}")
+        for p in system.predictions
+    ]
+    facts += [(f"input: {f.name}", _feature(f.definition, f.whole_test_set)) for f in system.metadata]
+    facts += [("limit", limit) for limit in system.limits]
+    facts += [(f"assumed: {a.about}", a.text) for a in system.assumptions]
+    facts += [("source", " · ".join(filter(None, (s.title, s.url, s.licence)))) for s in system.sources]
+    return [
+        Table(
+            f"{system.title}: {system.summary}",
+            ("", ""),
+            tuple(fact for fact in facts if fact[1]),
+            align="ll",
+        ),
+        Table(
+            "Members",
+            (
+                "",
+                "Name",
+                "Backbone",
+                "Attention",
+                "Input px",
+                "Preprocessing",
+                "Classes",
+                "Melanoma",
+                "Metadata",
+            ),
+            tuple(_member(index, member) for index, member in enumerate(system.members)),
+            align="rlllrlrll",
+        ),
+        *_printed(system),
+    ]
+
+
+_BLENDS = {"mean": "mean of probabilities", "rank_mean": "mean of percentile ranks over the test set"}
+
+
+def _member(index: int, member: Member) -> tuple[str, ...]:
+    attention = "; ".join(f"{a.module} after {', '.join(map(str, a.after))}" for a in member.attention)
+    metadata = member.metadata
+    return (
+        str(index),
+        member.name,
+        member.backbone + (" + GeM" if member.pool == "gem" else ""),
+        attention or "–",
+        str(member.size),
+        _preprocess(member),
+        str(len(member.classes)),
+        f"{member.melanoma} of {', '.join(member.classes)}",
+        f"{metadata.features} → {metadata.hidden} → {metadata.out}" if metadata else "–",
+    )
+
+
+def _preprocess(member: Member) -> str:
+    steps = [f"{member.preprocess.interpolation} to {member.preprocess.resize or member.size}"]
+    if member.preprocess.crop:
+        steps.append(f"centre crop {member.preprocess.crop}")
+    steps.append("[0, 1]" if member.preprocess.std == (1, 1, 1) else "mean/std")
+    return ", ".join(steps)
+
+
+def _views(system: System) -> str:
+    views = system.views
+    if views.crops > 1:
+        return f"up to {views.crops} square crops along the long side, {views.average} averaged"
+    if views.distinct == 1:
+        return "the image itself"
+    repeated = (
+        f" ({views.published} computed as published, some twice)" if views.published > views.distinct else ""
+    )
+    return f"{views.distinct} flips and transposes{repeated}, {views.average} averaged"
+
+
+def _feature(definition: str, whole_test_set: bool) -> str:
+    return definition + (" (depends on the whole test set)" if whole_test_set else "")
+
+
+def _printed(system: System) -> list[Table]:
+    if not system.expected:
+        return []
+    rows = tuple(
+        (figure.metric, f"{figure.value:g}", figure.test_set, figure.source, figure.note)
+        for figure in system.expected
+    )
+    return [
+        Table(
+            "As printed, not computed here",
+            ("Metric", "Value", "Measured on", "Printed by", "Note"),
+            rows,
+            align="lrlll",
+        )
+    ]
+
+
+def _range(sizes: Sequence[int]) -> str:
+    low, high = min(sizes), max(sizes)
+    return str(low) if low == high else f"{low}–{high}"

@@ -1,0 +1,205 @@
+"""Published claims against what was computed.
+
+The claims are data (`claims.toml`). Each is checked under every rule or reading it can be
+understood by, and the verdict says which of them it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from benchmarks.parameters import RULES, parameters, reduction
+from evaluate.protocols import title_of
+from evaluate.scores import Difference
+from reports.figures import estimate
+from reports.record import Finding, Record, Verdict, Word
+from zoo.errors import CardError
+
+SOURCE = "Nazari & Garcia 2025, and the introduction of their repository"
+
+
+class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A way to compute a printed figure: a protocol's metric, and what that means."""
+
+    metric: str
+    rule: str
+    protocol: str = "paper"
+
+
+class _Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+    text: str
+
+
+class Figure(_Claim, frozen=True, tag="figure"):
+    """A system has a printed figure; value and tolerance are those of its card."""
+
+    system: str
+    metric: str
+    readings: Annotated[tuple[Reading, ...], Meta(min_length=1)]
+
+
+class Better(_Claim, frozen=True, tag="better"):
+    """Systems score higher than a reference."""
+
+    systems: tuple[str, ...]
+    reference: str
+    metric: str
+
+
+class Comparable(_Claim, frozen=True, tag="comparable"):
+    """Systems score as a reference does, within a margin."""
+
+    systems: tuple[str, ...]
+    reference: str
+    metric: str
+    margin: float
+
+
+class FewerParameters(_Claim, frozen=True, tag="fewer_parameters"):
+    """One of the systems has at least this share fewer parameters than each reference."""
+
+    systems: tuple[str, ...]
+    references: tuple[str, ...]
+    at_least: float
+
+
+Claim = Figure | Better | Comparable | FewerParameters
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    claims: tuple[Claim, ...]
+
+
+@cache
+def claims() -> tuple[Claim, ...]:
+    """The published claims, in the order of the paper."""
+    text = (resources.files("reports") / "claims.toml").read_text(encoding="utf-8")
+    try:
+        return msgspec.toml.decode(text, type=_File).claims
+    except msgspec.DecodeError as error:
+        raise CardError(f"reports/claims.toml: {error}") from error
+
+
+def pairs(wanted: Sequence[Claim]) -> list[tuple[str, str, str]]:
+    """The (system, reference, metric) comparisons that the claims need."""
+    found = [
+        (system, claim.reference, claim.metric)
+        for claim in wanted
+        if isinstance(claim, Better | Comparable)
+        for system in claim.systems
+    ]
+    return list(dict.fromkeys(found))
+
+
+def judge(claim: Claim, record: Record) -> Verdict:
+    """What became of a claim, given a record of the paper's protocol and its differences."""
+    if isinstance(claim, Figure):
+        findings, missing = _figure(claim, record)
+    elif isinstance(claim, Better | Comparable):
+        findings, missing = _difference(claim, record)
+    else:
+        findings, missing = _fewer(claim, record)
+    verdict, summary = _verdict(findings, missing)
+    return Verdict(
+        claim=claim.text, source=SOURCE, verdict=verdict, summary=summary, findings=tuple(findings)
+    )
+
+
+def _verdict(findings: list[Finding], missing: str) -> tuple[Word, str]:
+    if not findings:
+        return "could not be judged", missing
+    agreeing = [finding for finding in findings if finding.agrees]
+    if len(agreeing) == len(findings):
+        return "holds", _listed(findings)
+    if agreeing:
+        others = [finding for finding in findings if not finding.agrees]
+        return "holds only under", f"{_listed(agreeing)}. Not under {_listed(others)}"
+    if any(finding.agrees is False for finding in findings):
+        return "does not hold", _listed(findings)
+    return "not separable", _listed(findings)
+
+
+def _listed(findings: Sequence[Finding]) -> str:
+    return "; ".join(f"{finding.rule}: {finding.figure}" for finding in findings)
+
+
+def _figure(claim: Figure, record: Record) -> tuple[list[Finding], str]:
+    entry = record.entry(claim.system)
+    findings = []
+    for reading in claim.readings:
+        scored = record.scored(claim.system, reading.protocol)
+        if entry is None or scored is None:
+            return [], record.unscored or f"{claim.system} is not in this comparison"
+        printed = next(figure for figure in entry.card.expected if figure.metric == claim.metric)
+        metric = scored.metrics[reading.metric]
+        agrees = None if metric.value is None else abs(metric.value - printed.value) <= printed.tolerance
+        # Intervals of the clinical protocol keep a patient's images together; they are the wider truth.
+        clinical = record.scored(claim.system, "clinical")
+        same = clinical.metrics.get(reading.metric) if clinical else None
+        shown = same or metric
+        findings.append(
+            Finding(rule=reading.rule, figure=estimate(metric.value, shown.low, shown.high), agrees=agrees)
+        )
+    return findings, ""
+
+
+def _difference(claim: Better | Comparable, record: Record) -> tuple[list[Finding], str]:
+    findings = []
+    for found in record.differences:
+        if found.a not in claim.systems or (found.b, found.metric) != (claim.reference, claim.metric):
+            continue
+        a, b = record.entry(found.a), record.entry(found.b)
+        if a is None or b is None:
+            continue
+        if isinstance(claim, Better):
+            agrees = None if not found.separable else found.value > 0
+            rule = f"{a.card.title} against {b.card.title}"
+        else:
+            agrees = _within(found, claim.margin)
+            rule = f"within {claim.margin:g} (our margin: the paper gives none)"
+        figure = (
+            f"{title_of(found.metric)} difference {estimate(found.value, found.low, found.high, signed=True)}"
+        )
+        findings.append(Finding(rule=rule, figure=figure, agrees=agrees))
+    return findings, record.unscored or f"{claim.reference} is not in this comparison"
+
+
+def _within(found: Difference, margin: float) -> bool | None:
+    """Whether the difference lies within the margin; None where its interval leaves that open."""
+    if found.low is None or found.high is None:
+        return None
+    if -margin <= found.low and found.high <= margin:
+        return True
+    return False if found.separable else None
+
+
+def _fewer(claim: FewerParameters, record: Record) -> tuple[list[Finding], str]:
+    """The largest reduction that one of the systems reaches, per rule and reference."""
+    entries = [entry for name in claim.systems if (entry := record.entry(name))]
+    findings = []
+    for rule in RULES:
+        for name in claim.references:
+            reference = record.entry(name)
+            if reference is None or not entries:
+                continue
+            largest = max(
+                reduction(
+                    parameters(entry.card, entry.operations, rule),
+                    parameters(reference.card, reference.operations, rule),
+                )
+                for entry in entries
+            )
+            findings.append(
+                Finding(
+                    rule=f"{reference.card.title}, {RULES[rule].title}",
+                    figure=f"{100 * largest:.1f}% fewer",
+                    agrees=largest >= claim.at_least,
+                )
+            )
+    return findings, "the systems are not in this comparison"

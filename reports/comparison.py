@@ -1,0 +1,205 @@
+"""From cards, predictions and labels to a record.
+
+Counting and timing are left to `benchmarks`, scoring to `evaluate`; this only asks for both and
+writes down what came back.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+import zoo
+from benchmarks.machine import fingerprint
+from benchmarks.operations import count_all
+from benchmarks.results import Latency
+from benchmarks.timing import quick_latency
+from evaluate.labels import Labels, read_labels
+from evaluate.predictions import Predictions, find
+from evaluate.scores import Scores, difference, score
+from reports.claims import claims, judge, pairs
+from reports.record import Entry, InputFile, MemberCost, Record, Settings
+from zoo.card import Member, System
+from zoo.errors import UsageError
+from zoo.registry import Builder
+
+T = TypeVar("T")
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+class Inputs(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Predictions, the labels they are scored against, and the files that were left out."""
+
+    predictions: tuple[Predictions, ...]
+    labels: Labels
+    left_out: dict[str, str]
+
+
+def read_inputs(predictions: Sequence[Path], labels: Path | None, *, extra: bool = False) -> Inputs | None:
+    """Reads predictions (files or folders) and labels; None where neither is given.
+
+    Args:
+        predictions: Files or folders.
+        labels: The table of labels.
+        extra: Keep files that match no card, as systems of their own.
+
+    Raises:
+        UsageError: One is given without the other.
+        InputError: A file is broken, or none holds scores of a known system.
+    """
+    if not predictions and labels is None:
+        return None
+    if not predictions or labels is None:
+        raise UsageError("predictions and labels go together: give --predictions DIR and --labels TABLE")
+    found, left_out = find(predictions, extra=extra)
+    return Inputs(predictions=tuple(found), labels=read_labels(labels), left_out=left_out)
+
+
+def count(systems: Sequence[System], progress: Progress | None = None) -> list[Entry]:
+    """Counts every network of the systems; nothing is timed."""
+    return _entries(systems, None, progress)
+
+
+def compare(
+    systems: Sequence[System],
+    settings: Settings,
+    inputs: Inputs | None = None,
+    progress: Progress | None = None,
+) -> Record:
+    """Counts, times and scores systems.
+
+    Args:
+        systems: What to compare, in the order of the tables.
+        settings: Counting rule, protocol, resamples, seed, latency and device.
+        inputs: Predictions and labels, where there are any.
+        progress: Called as the work goes on.
+
+    Raises:
+        MelanomaZooError: A card cannot be built, an input is wrong, or the device is not there.
+    """
+    scores = _score(systems, settings.protocol, settings, inputs)
+    entries = _entries(systems, settings, progress)
+    return Record(
+        schema=1,
+        tool=zoo.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        settings=settings,
+        machine=fingerprint(),
+        inputs=_files(inputs),
+        entries=tuple(entries),
+        scores=(scores,) if scores else (),
+        unscored="" if inputs else "no predictions",
+        left_out=inputs.left_out if inputs else {},
+    )
+
+
+def reproduce(
+    systems: Sequence[System],
+    settings: Settings,
+    inputs: Inputs | None = None,
+    progress: Progress | None = None,
+) -> Record:
+    """A comparison by both protocols, with the paired differences and verdicts of the paper's claims."""
+    record = compare(systems, settings, inputs, progress)
+    wanted = claims()
+    if inputs:
+        others = [name for name in ("paper", "clinical") if name != settings.protocol]
+        more = [scores for name in others if (scores := _score(systems, name, settings, inputs))]
+        found = {each.system: each for each in inputs.predictions}
+        record = msgspec.structs.replace(
+            record,
+            scores=(*record.scores, *more),
+            differences=tuple(
+                difference(
+                    found[a],
+                    found[b],
+                    metric,
+                    inputs.labels,
+                    resamples=settings.resamples,
+                    seed=settings.seed,
+                )
+                for a, b, metric in pairs(wanted)
+                if a in found and b in found and record.entry(a) and record.entry(b)
+            ),
+        )
+    return msgspec.structs.replace(record, claims=tuple(judge(claim, record) for claim in wanted))
+
+
+def _entries(systems: Sequence[System], settings: Settings | None, progress: Progress | None) -> list[Entry]:
+    """Each system with what its members cost; timed where the settings ask for it."""
+    total = sum(len(system.members) for system in systems)
+    step = _stepper(progress, "counting operations", total)
+    operations = _measured(systems, lambda members, build: count_all(members, build, progress=step))
+    latencies: Mapping[str, Sequence[Latency | None]] = {s.name: [None] * len(s.members) for s in systems}
+    if settings and settings.latency == "quick":
+        device, step = settings.device, _stepper(progress, "timing", total)
+        latencies = _measured(
+            systems, lambda members, build: quick_latency(members, build, device=device, progress=step)
+        )
+    return [
+        Entry(
+            card=system,
+            members=tuple(
+                MemberCost(name=member.name, operations=counted, latency=timed)
+                for member, counted, timed in zip(
+                    system.members, operations[system.name], latencies[system.name], strict=True
+                )
+            ),
+        )
+        for system in systems
+    ]
+
+
+def _measured(
+    systems: Sequence[System], measure: Callable[[list[Member], Builder], Sequence[T]]
+) -> dict[str, list[T]]:
+    """Measures the members of all systems that share a builder in one go, so that the work can be shared."""
+    by_builder: dict[Builder, list[System]] = {}
+    for system in systems:
+        by_builder.setdefault(zoo.builder(system.name), []).append(system)
+    found: dict[str, list[T]] = {}
+    for build, group in by_builder.items():
+        results = iter(measure([member for system in group for member in system.members], build))
+        found |= {system.name: [next(results) for _ in system.members] for system in group}
+    return found
+
+
+def _score(
+    systems: Sequence[System], protocol: str, settings: Settings, inputs: Inputs | None
+) -> Scores | None:
+    names = {system.name for system in systems}
+    chosen = [each for each in inputs.predictions if each.system in names] if inputs else []
+    if inputs is None or not chosen:
+        return None
+    return score(chosen, inputs.labels, protocol, resamples=settings.resamples, seed=settings.seed)
+
+
+def _files(inputs: Inputs | None) -> tuple[InputFile, ...]:
+    if inputs is None:
+        return ()
+    labels = InputFile(role="labels", name=inputs.labels.path, sha256=inputs.labels.sha256)
+    return (
+        labels,
+        *(
+            InputFile(role="predictions", name=each.path, sha256=each.sha256, system=each.system)
+            for each in inputs.predictions
+        ),
+    )
+
+
+def _stepper(progress: Progress | None, what: str, total: int) -> Callable[[Member], None]:
+    """Turns "this member is done" into "so many of so many are done"."""
+    done = itertools.count(1)
+
+    def step(_: Member) -> None:
+        if progress is not None:
+            progress(what, next(done), total)
+
+    return step

@@ -1,0 +1,67 @@
+"""Operation counts as tables: what each counter says, and why they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.figures import giga, megabytes, millions
+from reports.record import Entry
+from reports.render import Table
+
+COUNTERS = ("torch", "fvcore", "thop")
+
+
+def counted(entries: Sequence[Entry]) -> Table:
+    """A row per network: parameters, and GMACs of one forward pass by each counter."""
+    return Table(
+        "One forward pass of each network, batch 1, at its own input size",
+        (
+            "System",
+            "Network",
+            "Input px",
+            "Parameters, M",
+            "Weights, MB",
+            "GMACs",
+            *(f"by {c}" for c in COUNTERS),
+        ),
+        tuple(
+            (
+                entry.card.title,
+                member.name,
+                str(member.operations.size),
+                millions(member.operations.parameters),
+                megabytes(member.operations.weight_bytes),
+                giga(member.operations.macs),
+                *(giga(member.operations.counters[counter]) for counter in COUNTERS),
+            )
+            for entry in entries
+            for member in entry.members
+        ),
+        (
+            "GMACs: convolutions and matrix products, in thousand millions of multiply-accumulates; GFLOPs are twice as many.",
+            "Counters: torch.utils.flop_counter halved, fvcore, thop. --explain says why they differ.",
+        ),
+        align="llrrrrrrr",
+    )
+
+
+def explained(entries: Sequence[Entry]) -> Table:
+    """A row per counter, network and type of module that is counted differently."""
+    return Table(
+        "Why the counters differ from convolutions and matrix products",
+        ("System", "Network", "Counter", "Module", "MACs", "Why"),
+        tuple(
+            (
+                entry.card.title,
+                member.name,
+                gap.counter,
+                gap.module,
+                f"{gap.macs:+,}".replace("-", "−"),
+                gap.reason,
+            )
+            for entry in entries
+            for member in entry.members
+            for gap in member.operations.gaps
+        ),
+        align="llllrl",
+    )

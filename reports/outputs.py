@@ -1,0 +1,65 @@
+"""A record in every format: what is printed, and what is written beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from reports import render
+from reports.record import Record, save
+from reports.rows import rows as all_rows
+from reports.tables import caveats, comparison, verdicts
+from zoo.files import write
+
+FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
+"""Formats of files, and the ending of each; the terminal has its own."""
+
+
+def tables(record: Record) -> list[render.Table]:
+    """All tables of a record: verdicts on claims where there are any, then the comparison."""
+    return [*verdicts(record), *comparison(record), caveats(record)]
+
+
+def text(record: Record, style: str) -> str:
+    """The record in one of `FORMATS`.
+
+    CSV and JSON hold the whole frame, a row per system and a column per figure; JSON has the
+    settings, the machine and the verdicts too.
+    """
+    if style == "markdown":
+        return render.markdown(tables(record))
+    if style == "latex":
+        return render.latex(tables(record))
+    rows = all_rows(record)
+    if style == "csv":
+        header = list(dict.fromkeys(key for row in rows for key in row))
+        return render.delimited(header, [[row.get(key) for key in header] for row in rows])
+    content = {
+        "systems": rows,
+        "claims": record.claims,
+        "settings": record.settings,
+        "machine": record.machine,
+        "inputs": record.inputs,
+        "created": record.created,
+        "tool": record.tool,
+    }
+    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
+
+
+def write_all(record: Record, folder: Path, name: str) -> list[Path]:
+    """Writes `record.json` and `name` in every format.
+
+    Returns:
+        The files written.
+
+    Raises:
+        MachineError: The folder cannot be written.
+    """
+    save(record, folder / "record.json")
+    written = [folder / "record.json"]
+    for style, ending in FORMATS.items():
+        path = folder / f"{name}.{ending}"
+        write(path, text(record, style))
+        written.append(path)
+    return written

@@ -1,0 +1,189 @@
+"""Tables as text: terminal, Markdown, LaTeX and CSV from the same strings.
+
+Whatever comes from a file or a user (names, titles, notes) stays text in each of them.
+`python -m reports.render` prints a sample in every format.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table of strings.
+
+    Attributes:
+        title: What it shows.
+        headers: One per column.
+        rows: As many strings each.
+        notes: What a reader must know to read it right.
+        align: A letter per column, `l` for words and `r` for figures; the first column is words
+            and the rest figures where empty.
+    """
+
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    align: str = ""
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.headers) for row in self.rows):
+            raise ValueError(f"a row of {self.title!r} has not {len(self.headers)} columns")
+
+    @property
+    def columns(self) -> str:
+        """A letter per column."""
+        return self.align or "l" + "r" * (len(self.headers) - 1)
+
+
+def terminal(tables: Sequence[Table]) -> RenderableType:
+    """Tables for a terminal, through rich."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for table in tables:
+        drawn = RichTable(
+            title=Text(printable(table.title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+        )
+        for header, side in zip(table.headers, table.columns, strict=True):
+            drawn.add_column(
+                Text(printable(header)), justify="left" if side == "l" else "right", overflow="fold"
+            )
+        for row in table.rows:
+            drawn.add_row(*(Text(printable(value)) for value in row))
+        parts.append(drawn)
+        parts.extend(Text(f"  {printable(note)}", style="dim") for note in table.notes)
+        parts.append(Text())
+    return Group(*parts[:-1])
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """Tables as GitHub Markdown.
+
+    >>> print(markdown([Table("T", ("name", "n"), (("a|b", "1"),), ("a note",))]), end="")
+    ### T
+    <BLANKLINE>
+    | name   |   n |
+    |:-------|----:|
+    | a\\|b   |   1 |
+    <BLANKLINE>
+    - a note
+    """
+    from tabulate import tabulate
+
+    parts = []
+    for table in tables:
+        grid = tabulate(
+            [[_markdown_text(value) for value in row] for row in table.rows],
+            headers=[_markdown_text(header) for header in table.headers],
+            tablefmt="pipe",
+            colalign=["left" if side == "l" else "right" for side in table.columns],
+            disable_numparse=True,
+        )
+        notes = "".join(f"- {_markdown_text(note)}\n" for note in table.notes)
+        parts.append(f"### {_markdown_text(table.title)}\n\n{grid}\n" + (f"\n{notes}" if notes else ""))
+    return "\n".join(parts)
+
+
+def latex(tables: Sequence[Table]) -> str:
+    """Tables as LaTeX with booktabs rules, scaled down where they are wider than the text."""
+    parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
+    for table in tables:
+        header, *body = [" & ".join(map(_latex_text, row)) + r" \\" for row in (table.headers, *table.rows)]
+        grid = "\n".join(
+            (
+                rf"\begin{{tabular}}{{{table.columns}}}",
+                r"\toprule",
+                header,
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}",
+            )
+        )
+        notes = "".join(f"\n\\par\\footnotesize {_latex_text(note)}" for note in table.notes)
+        parts.append(
+            "\\begin{table}[htbp]\n\\centering\n"
+            f"\\caption{{{_latex_text(table.title)}}}\n"
+            "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
+            f"{grid}}}{notes}\n\\end{{table}}\n"
+        )
+    return "\n".join(parts)
+
+
+def delimited(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Comma-separated values; text that a spreadsheet would run as a formula gets a leading quote.
+
+    >>> print(delimited(["a", "b"], [["=1+1", -0.5], [None, "x,y"]]), end="")
+    a,b
+    '=1+1,-0.5
+    ,"x,y"
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([[_spreadsheet_text(value) for value in row] for row in rows])
+    return buffer.getvalue()
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which could move a terminal's cursor or hide lines."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
+def _markdown_text(text: str) -> str:
+    flat = html.escape(printable(text).replace("\n", " "), quote=False)
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", flat)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "×": r"$\times$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "−": "$-$",
+}  # fmt: skip
+
+
+def _latex_text(text: str) -> str:
+    flat = printable(text).replace("\n", " ")
+    return "".join(_LATEX.get(character, character) for character in flat)
+
+
+def _spreadsheet_text(value: object) -> object:
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )
+
+
+SAMPLE = (
+    Table(
+        "Two systems that do not exist",
+        ("System", "Parameters (M)", "ROC-AUC"),
+        (
+            ("Small & <light>", "10.71", "0.815 (0.77 to 0.86)"),
+            ("Large | heavy_1", "618.1", "n/a (no predictions)"),
+        ),
+        ("Figures are made up.",),
+    ),
+)
+
+if __name__ == "__main__":
+    from rich.console import Console
+
+    Console().print(terminal(SAMPLE))
+    print(markdown(SAMPLE), latex(SAMPLE), delimited(SAMPLE[0].headers, SAMPLE[0].rows), sep="\n")  # noqa: T201

@@ -1,0 +1,135 @@
+"""The comparison as one frame: a row per system, a column per figure.
+
+Every rendering reads these rows, so that the terminal, Markdown, CSV, LaTeX and JSON show the
+same figures. A figure `x` may be joined by `x_low` and `x_high` (its interval), `x_note` (what
+it rests on) and `x_reason` (why it is missing).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.parameters import RULES, parameters, protocol_macs, reduction, weight_bytes
+from evaluate.protocols import PROTOCOLS
+from evaluate.scores import SystemScores
+from reports.record import Entry, Record
+from zoo.card import Expected
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+
+
+def rows(record: Record) -> list[Row]:
+    """One row per system, in the record's order; missing figures are None beside their reason."""
+    return [
+        {
+            "system": entry.card.name,
+            "title": entry.card.title,
+            "group": entry.card.group,
+            "members": len(entry.card.members),
+            "folds": entry.card.folds,
+            "views": entry.card.views.distinct,
+            **_costs(entry, record),
+            **_reductions(entry, record),
+            **_scores(entry, record),
+            **{printed_key(figure): figure.value for figure in entry.card.expected},
+        }
+        for entry in record.entries
+    ]
+
+
+def frame(record: Record) -> pd.DataFrame:
+    """The comparison as a pandas frame, indexed by system name."""
+    import pandas as pd
+
+    return pd.DataFrame(rows(record)).set_index("system")
+
+
+def winners(record: Record) -> list[Entry]:
+    """The systems that the others are measured against."""
+    return [entry for entry in record.entries if entry.card.group == "winner"]
+
+
+def _costs(entry: Entry, record: Record) -> Row:
+    card, operations = entry.card, entry.operations
+    latency, reason, flags = _latency(entry, record)
+    return {
+        **{f"parameters_{rule}": parameters(card, operations, rule) for rule in RULES},
+        "weight_bytes": weight_bytes(card, operations, record.settings.rule),
+        "macs_pass": sum(counted.macs for counted in operations),
+        "macs_protocol": protocol_macs(card, operations),
+        "latency_ms": latency,
+        "latency_ms_reason": reason,
+        "latency_ms_note": ", ".join(flags),
+    }
+
+
+def _latency(entry: Entry, record: Record) -> tuple[float | None, str | None, list[str]]:
+    """Sum over the members of one fold; n/a as a whole where one member has no figure."""
+    if record.settings.latency == "off":
+        return None, "not measured", []
+    total = 0.0
+    flags: set[str] = set()
+    for member in entry.members:
+        if member.latency is None or member.latency.median_ms is None:
+            error = member.latency.error if member.latency else "not measured"
+            return None, f"{member.name}: {error}", []
+        total += member.latency.median_ms
+        flags.update(member.latency.flags)
+    return total, None, sorted(flags)
+
+
+def _reductions(entry: Entry, record: Record) -> Row:
+    row: Row = {}
+    for rule in RULES:
+        own = parameters(entry.card, entry.operations, rule)
+        for winner in winners(record):
+            same = winner.card.name == entry.card.name
+            other = parameters(winner.card, winner.operations, rule)
+            row[reduction_key(rule, winner)] = None if same else reduction(own, other)
+    return row
+
+
+def reduction_key(rule: str, winner: Entry) -> str:
+    """The frame's column for the reduction against a winner."""
+    return f"reduction_{rule}_{winner.card.name}"
+
+
+def score_figures(scored: SystemScores, prefix: str = "") -> Row:
+    """The metrics of one system as columns of the frame."""
+    row: Row = {"kind": scored.kind}
+    for name, metric in scored.metrics.items():
+        key = prefix + name
+        row |= {key: metric.value, f"{key}_low": metric.low, f"{key}_high": metric.high}
+        row |= {f"{key}_note": metric.note or None, f"{key}_reason": metric.reason or None}
+    return row
+
+
+def score_prefix(record: Record, protocol: str) -> str:
+    """What the columns of a protocol begin with: nothing for the one that was asked for."""
+    return "" if protocol == record.settings.protocol else f"{protocol}_"
+
+
+def _scores(entry: Entry, record: Record) -> Row:
+    row: Row = {}
+    for protocol in protocols(record):
+        scored = record.scored(entry.card.name, protocol)
+        prefix = score_prefix(record, protocol)
+        if scored:
+            row |= score_figures(scored, prefix)
+        else:
+            for column in PROTOCOLS[protocol].columns:
+                row |= {prefix + column.name: None, f"{prefix}{column.name}_reason": "no predictions"}
+    return row
+
+
+def protocols(record: Record) -> list[str]:
+    """The protocols that were asked for."""
+    return [scores.protocol for scores in record.scores] or [record.settings.protocol]
+
+
+def printed_key(figure: Expected) -> str:
+    """The frame's column for a figure that a source printed."""
+    return f"printed_{figure.metric}, {figure.test_set}"

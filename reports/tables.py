@@ -1,0 +1,249 @@
+"""The comparison as tables: costs, parameter reductions, scores, and what was printed elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from benchmarks.parameters import RULES
+from evaluate.protocols import PROTOCOLS, title_of
+from evaluate.protocols import Column as Figure
+from evaluate.scores import Scores
+from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds
+from reports.record import Record
+from reports.render import Table
+from reports.rows import (
+    Row,
+    printed_key,
+    protocols,
+    reduction_key,
+    rows,
+    score_figures,
+    score_prefix,
+    winners,
+)
+
+
+class Column(msgspec.Struct, frozen=True):
+    """How a figure is shown: its key in the frame, its header, and its text."""
+
+    key: str
+    header: str
+    text: Callable[[Any], str] = str
+
+
+class Section(msgspec.Struct, frozen=True):
+    """Figures that are shown together, with what a reader must know of them."""
+
+    title: str
+    columns: tuple[Column, ...]
+    notes: tuple[str, ...] = ()
+
+
+def comparison(record: Record) -> list[Table]:
+    """The comparison as tables: costs, parameter reductions, scores, and what was printed elsewhere."""
+    found = rows(record)
+    sections = [
+        _cost_section(record),
+        _reduction_section(record),
+        *_score_sections(record),
+        *_printed_sections(record),
+    ]
+    return [_table(section, found) for section in sections]
+
+
+def cell(row: Row, column: Column) -> str:
+    """The text of one figure: its value and interval, or `n/a` with the reason."""
+    value = row.get(column.key)
+    if value is None:
+        reason = row.get(f"{column.key}_reason")
+        return f"n/a ({reason})" if reason else "–"
+    low, high = row.get(f"{column.key}_low"), row.get(f"{column.key}_high")
+    text = column.text(value)
+    return text if low is None or high is None else f"{text} ({column.text(low)} to {column.text(high)})"
+
+
+def _table(section: Section, found: list[Row]) -> Table:
+    return Table(
+        section.title,
+        ("System", *(column.header for column in section.columns)),
+        tuple((row["title"], *_cells(row, section.columns)) for row in found),
+        section.notes,
+    )
+
+
+def _cells(row: Row, columns: tuple[Column, ...]) -> list[str]:
+    """The cells of a row; where all figures are missing for one reason, it is said once."""
+    cells = [cell(row, column) for column in columns]
+    if len(set(cells)) == 1 and cells[0].startswith("n/a"):
+        return [cells[0], *("n/a" for _ in cells[1:])]
+    return cells
+
+
+def _cost_section(record: Record) -> Section:
+    rule = RULES[record.settings.rule]
+    quick = {flag for row in rows(record) for flag in row["latency_ms_note"].split(", ") if flag}
+    devices = {m.latency.device for e in record.entries for m in e.members if m.latency}
+    timed = ", ".join([*sorted(devices), *sorted(quick)])
+    return Section(
+        "What each system costs",
+        (
+            Column("members", "Members"),
+            Column("folds", "Folds"),
+            Column(f"parameters_{record.settings.rule}", f"Parameters, M ({rule.title})", millions),
+            Column("weight_bytes", f"Weights, MB ({rule.title})", megabytes),
+            Column("macs_pass", "One pass, GMACs", giga),
+            Column("macs_protocol", "Whole protocol, GMACs", giga),
+            Column("latency_ms", f"Latency, ms ({timed})" if timed else "Latency, ms", milliseconds),
+        ),
+        (
+            f"{rule.title}: {rule.definition}",
+            "Weights: parameters and buffers in fp32, under the same rule.",
+            "One pass: one forward pass of one fold of every member, batch 1, each at its own input size; "
+            "convolutions and matrix products, in multiply-accumulates (1 GMAC = 2 GFLOPs).",
+            "Whole protocol: one lesion image through all members, folds and distinct views.",
+            *_crop_notes(record),
+            *_latency_notes(record),
+        ),
+    )
+
+
+def _crop_notes(record: Record) -> list[str]:
+    return [
+        f"{entry.card.title}: its whole protocol takes up to {entry.card.views.crops} crops, by the image's shape."
+        for entry in record.entries
+        if entry.card.views.crops > 1
+    ]
+
+
+def _latency_notes(record: Record) -> list[str]:
+    latencies = [member.latency for entry in record.entries for member in entry.members if member.latency]
+    if not latencies:
+        return []
+    first = latencies[0]
+    return [
+        f"Latency: median of a forward pass of batch 1 in a fresh process, {first.precision}, summed over the "
+        f"members of one fold; a short run (quick), to be read as an order of magnitude. "
+        f"Measured on {'; '.join(first.machine.gpus) if first.device == 'cuda' else first.machine.cpu}, "
+        f"{first.machine.cores} cores, torch {first.machine.torch}."
+    ]
+
+
+def _reduction_section(record: Record) -> Section:
+    columns = [
+        Column(reduction_key(rule, winner), f"than {winner.card.title} ({RULES[rule].title})", fewer)
+        for rule in RULES
+        for winner in winners(record)
+    ]
+    return Section(
+        "Fewer parameters than each winner, under each counting rule",
+        tuple(columns),
+        tuple(f"{rule.title}: {rule.definition}" for rule in RULES.values()),
+    )
+
+
+def _score_sections(record: Record) -> list[Section]:
+    scored_by = {scores.protocol: scores for scores in record.scores}
+    return [
+        _score_section(name, scored_by.get(name), score_prefix(record, name)) for name in protocols(record)
+    ]
+
+
+def scored(scores: Scores) -> Table:
+    """Scores alone, without cards or costs."""
+    found = [{"title": system.title, **score_figures(system)} for system in scores.systems]
+    return _table(_score_section(scores.protocol, scores, ""), found)
+
+
+def _score_section(name: str, scores: Scores | None, prefix: str) -> Section:
+    protocol = PROTOCOLS[name]
+    columns = tuple(Column(prefix + c.name, c.title + _mark(c), decimals) for c in protocol.columns)
+    title = f"Scores, {protocol.title.lower()} protocol"
+    if scores is None:
+        return Section(title, columns, (protocol.definition,))
+    title += f": {scores.n} lesions, {scores.positives} melanomas, {scores.patients} patients"
+    notes = [protocol.definition]
+    if any(map(_mark, protocol.columns)):
+        notes.append(f"{_CHOSEN.strip()} at a threshold chosen on this test set.")
+    notes += [*scores.notes, *_rank_notes(scores)]
+    notes += [f"{system.title}: {note}" for system in scores.systems for note in system.notes]
+    notes.append(f"{scores.resamples:,} resamples, seed {scores.seed}.")
+    return Section(title, columns, tuple(notes))
+
+
+def _printed_sections(record: Record) -> list[Section]:
+    figures = {printed_key(f): f for entry in record.entries for f in entry.card.expected}
+    if not figures:
+        return []
+    columns = tuple(
+        Column(key, f"{title_of(f.metric)}, {f.test_set}", lambda value: f"{value:g}")
+        for key, f in figures.items()
+    )
+    return [
+        Section(
+            "As printed elsewhere: not computed here, and not on one test set",
+            columns,
+            tuple(
+                dict.fromkeys(
+                    f"{title_of(f.metric)}: {f.note} ({f.source})" for f in figures.values() if f.note
+                )
+            ),
+        )
+    ]
+
+
+_CHOSEN = " †"
+
+
+def _mark(column: Figure) -> str:
+    """A mark for figures whose threshold the test set itself chose."""
+    return _CHOSEN if column.point and column.point.by == "sensitivity" else ""
+
+
+def _rank_notes(scores: Scores) -> list[str]:
+    titles = [system.title for system in scores.systems if system.kind == "rank"]
+    return [f"{', '.join(titles)}: scores are ranks, not probabilities."] if titles else []
+
+
+def verdicts(record: Record) -> list[Table]:
+    """The claims with their verdicts, and the figures behind each."""
+    if not record.claims:
+        return []
+    return [
+        Table(
+            "What the paper claims, and what was found",
+            ("Claim", "Verdict", "Because"),
+            tuple((each.claim, each.verdict.upper(), each.summary) for each in record.claims),
+            (f"Claims: {record.claims[0].source}.",),
+            align="lll",
+        ),
+        Table(
+            "The figures behind each verdict",
+            ("Claim", "Under", "Figure", "True?"),
+            tuple(
+                (each.claim, finding.rule, finding.figure, _AGREES[finding.agrees])
+                for each in record.claims
+                for finding in each.findings
+            ),
+            align="llll",
+        ),
+    ]
+
+
+_AGREES = {True: "yes", False: "no", None: "cannot be told"}
+
+
+def caveats(record: Record) -> Table:
+    """What each system cannot do, and what no source says of it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in record.entries:
+        card = entry.card
+        said = [("limit", limit) for limit in card.limits]
+        said += [("assumed", f"{each.about}: {each.text}") for each in card.assumptions]
+        said += [("published scores", f"{each.file}: {each.note}") for each in card.predictions if each.note]
+        for each in said:
+            found.setdefault(each, []).append(card.title)
+    listed = tuple((", ".join(titles), kind, text) for (kind, text), titles in found.items())
+    return Table("What to keep in mind", ("Systems", "What", "Text"), listed, align="lll")

@@ -1,0 +1,88 @@
+"""What several test files share: a made-up test set, a record of all systems, and the real data where it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import settings
+
+import zoo
+
+# A deadline is a timing, and timings decide no test.
+settings.register_profile("zoo", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("zoo")
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Counts and timings of one test run are shared, and nobody else's are read or written."""
+    before = os.environ.get("MELANOMA_ZOO_CACHE")
+    os.environ["MELANOMA_ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["MELANOMA_ZOO_CACHE"]
+    else:
+        os.environ["MELANOMA_ZOO_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def proveai() -> Path:
+    """The folder of the published scores and labels."""
+    folder = SHARED / "data" / "proveai"
+    if not folder.is_dir():
+        pytest.skip(
+            "needs the published PROVE-AI scores in ../shared/data/proveai, which are not part of the project"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `labels.csv` and `predictions/` of the seven systems that have published scores.
+
+    80 lesions of 60 patients, 20 of them melanomas; the systems differ in how well they tell them apart.
+    """
+    folder = tmp_path_factory.mktemp("made_up")
+    random = np.random.default_rng(20)
+    melanoma = np.arange(80) % 4 == 0
+    labels = pd.DataFrame(
+        {
+            "isic_id": [f"ISIC_{number:07d}" for number in range(80)],
+            "diagnosis": np.where(melanoma, "melanoma", "nevus"),
+            "patient_id": [f"IP_{number % 60:07d}" for number in range(80)],
+        }
+    )
+    labels.to_csv(folder / "labels.csv", index=False)
+    (folder / "predictions").mkdir()
+    common = random.normal(size=80)
+    strengths = {"SGE-B3": 1.5, "Spatial-B3": 1.3, "S2-MLP-B3": 1.35, "S2-CBAM-B3": 1.45}
+    strengths |= {"First_place": 1.6, "Second_place": 1.3, "Third_place": 0.2}
+    for name, strength in strengths.items():
+        signal = strength * melanoma + common + 0.5 * random.normal(size=80)
+        scores = pd.DataFrame(
+            {"image_name": labels["isic_id"], "target": (1 / (1 + np.exp(-signal))).round(6)}
+        )
+        scores.assign(y_true=melanoma.astype(int)).to_csv(folder / "predictions" / f"{name}.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def record(made_up: Path):
+    """A record of all systems on the made-up test set, with verdicts, without latency."""
+    from reports.cards import in_order
+    from reports.comparison import read_inputs, reproduce
+    from reports.record import Settings
+
+    settings = Settings(
+        rule="networks", protocol="clinical", resamples=100, seed=0, latency="off", device="auto"
+    )
+    inputs = read_inputs([made_up / "predictions"], made_up / "labels.csv")
+    return reproduce(in_order([zoo.card(name) for name in zoo.systems()]), settings, inputs)

@@ -1,0 +1,177 @@
+"""Verdicts on published claims: every kind of claim, and every verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import zoo
+from evaluate.protocols import PROTOCOLS
+from evaluate.scores import Difference
+from reports.claims import Better, Comparable, Figure, claims, judge, pairs
+from reports.record import Record, Verdict
+
+pytestmark = pytest.mark.slow
+
+
+def judged(record: Record, text: str) -> Verdict:
+    return next(judge(claim, record) for claim in claims() if text in claim.text)
+
+
+def with_difference(
+    record: Record, a: str, b: str, value: float, low: float | None, high: float | None
+) -> Record:
+    separable = None if low is None or high is None else low > 0 or high < 0
+    reason = "" if low is not None else "too few"
+    found = Difference(
+        a=a, b=b, metric="roc_auc", value=value, low=low, high=high,
+        separable=separable, reason=reason, resamples=100, seed=0,
+    )  # fmt: skip
+    return msgspec.structs.replace(record, differences=(found,))
+
+
+def with_metric(record: Record, protocol: str, metric: str, value: float) -> Record:
+    """The record as if SGE-B3 had scored so."""
+    scores = []
+    for each in record.scores:
+        if each.protocol == protocol:
+            systems = tuple(
+                msgspec.structs.replace(
+                    system,
+                    metrics=system.metrics
+                    | {metric: msgspec.structs.replace(system.metrics[metric], value=value)},
+                )
+                if system.system == "sge_b3"
+                else system
+                for system in each.systems
+            )
+            each = msgspec.structs.replace(each, systems=systems)
+        scores.append(each)
+    return msgspec.structs.replace(record, scores=tuple(scores))
+
+
+def test_every_claim_names_what_exists() -> None:
+    for claim in claims():
+        if isinstance(claim, Figure):
+            printed = {figure.metric for figure in zoo.card(claim.system).expected}
+            assert claim.metric in printed
+            for reading in claim.readings:
+                PROTOCOLS[reading.protocol].column(reading.metric)
+        else:
+            for system in claim.systems:
+                zoo.card(system)
+    assert ("sge_b3", "first_place", "roc_auc") in pairs(claims())
+
+
+def test_the_printed_figures_are_each_a_claim() -> None:
+    claimed = {claim.metric for claim in claims() if isinstance(claim, Figure)}
+    assert claimed == {figure.metric for figure in zoo.card("sge_b3").expected}
+
+
+@pytest.mark.parametrize(
+    ("plain", "mean", "verdict"),
+    [
+        (0.208, 0.211, "holds"),
+        (0.146, 0.209, "holds only under"),
+        (0.146, 0.19, "does not hold"),
+    ],
+)
+def test_a_printed_figure_under_its_readings(record: Record, plain: float, mean: float, verdict: str) -> None:
+    changed = with_metric(record, "paper", "specificity", plain)
+    changed = with_metric(changed, "paper", "specificity_bootstrap_mean", mean)
+    found = judged(changed, "specificity of 0.21")
+    assert found.verdict == verdict
+    assert [finding.agrees for finding in found.findings] == [
+        abs(plain - 0.21) < 0.005,
+        abs(mean - 0.21) < 0.005,
+    ]
+    if verdict == "holds only under":
+        assert "mean over bootstraps" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.01, 0.09, "holds"),
+        (-0.02, 0.09, "not separable"),
+        (-0.09, -0.01, "does not hold"),
+        (None, None, "not separable"),
+    ],
+)
+def test_better_needs_an_interval_above_zero(
+    record: Record, low: float | None, high: float | None, verdict: str
+) -> None:
+    value = 0.04 if low is None or high is None else (low + high) / 2
+    changed = with_difference(record, "sge_b3", "second_place", value, low, high)
+    claim = Better(text="t", systems=("sge_b3",), reference="second_place", metric="roc_auc")
+    assert judge(claim, changed).verdict == verdict
+
+
+def test_better_for_some_of_the_systems_holds_only_under_those(record: Record) -> None:
+    first = with_difference(record, "sge_b3", "second_place", 0.05, 0.01, 0.09).differences
+    other = with_difference(record, "spatial_b3", "second_place", 0.01, -0.02, 0.04).differences
+    claim = Better(text="t", systems=("sge_b3", "spatial_b3"), reference="second_place", metric="roc_auc")
+    found = judge(claim, msgspec.structs.replace(record, differences=(*first, *other)))
+    assert found.verdict == "holds only under"
+    assert found.summary == "SGE-B3 against Second place"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.01, 0.015, "holds"),
+        (-0.06, 0.01, "not separable"),
+        (-0.06, -0.01, "does not hold"),
+        (-0.015, -0.005, "holds"),
+    ],
+)
+def test_comparable_needs_the_whole_interval_within_the_margin(
+    record: Record, low: float, high: float, verdict: str
+) -> None:
+    changed = with_difference(record, "sge_b3", "first_place", (low + high) / 2, low, high)
+    claim = Comparable(text="t", systems=("sge_b3",), reference="first_place", metric="roc_auc", margin=0.02)
+    found = judge(claim, changed)
+    assert found.verdict == verdict
+    assert "our margin" in found.findings[0].rule
+
+
+def test_fewer_parameters_names_every_rule_and_winner(record: Record) -> None:
+    found = judged(record, "fewer parameters")
+    assert found.verdict == "holds only under"
+    assert len(found.findings) == 9
+    assert [finding.agrees for finding in found.findings].count(True) == 4
+    assert "Second place" not in found.summary
+
+
+def test_without_predictions_only_the_counts_can_be_judged(record: Record) -> None:
+    bare = msgspec.structs.replace(record, scores=(), differences=(), unscored="no predictions")
+    verdicts = [judge(claim, bare) for claim in claims()]
+    assert [v.verdict for v in verdicts].count("could not be judged") == len(verdicts) - 1
+    assert all(v.summary == "no predictions" for v in verdicts if v.verdict == "could not be judged")
+
+
+def test_the_published_scores_give_the_known_verdicts(proveai: Path) -> None:
+    from reports.cards import in_order
+    from reports.comparison import read_inputs, reproduce
+    from reports.record import Settings
+
+    settings = Settings(
+        rule="networks", protocol="clinical", resamples=1000, seed=0, latency="off", device="auto"
+    )
+    inputs = read_inputs([proveai / "predictions"], proveai / "test.csv")
+    found = reproduce(in_order([zoo.card(name) for name in zoo.systems()]), settings, inputs)
+    verdicts = {verdict.claim: verdict.verdict for verdict in found.claims}
+    assert verdicts == {
+        "SGE-B3 reaches a ROC-AUC of 0.82": "holds",
+        "SGE-B3 reaches an F1 of 0.84": "holds only under",
+        "SGE-B3 reaches a PR-AUC of 0.54": "holds",
+        "SGE-B3 has a sensitivity of 0.96 at a predefined threshold of 95%": "holds",
+        "SGE-B3 has a specificity of 0.21 at that threshold": "holds only under",
+        "The attention networks outperform the second winner": "not separable",
+        "The attention networks outperform the third winner": "holds",
+        "SGE-B3 is comparable to the first winner": "not separable",
+        "The attention networks have up to 95% fewer parameters than the winners": "holds only under",
+    }
+    assert list(found.left_out) == [str(proveai / "predictions" / "final-SA6.csv")]

@@ -1,0 +1,129 @@
+"""The comparison: the known figures, the same in every format, golden tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from reports import outputs, rows
+from reports.record import Record
+from reports.tables import comparison, verdicts
+
+pytestmark = pytest.mark.slow
+
+
+def row(record: Record, system: str) -> rows.Row:
+    return next(row for row in rows.rows(record) if row["system"] == system)
+
+
+def test_attention_networks_come_first_and_winners_last(record: Record) -> None:
+    assert [entry.card.name for entry in record.entries] == [
+        "s2_cbam_b3", "s2_mlp_b3", "sge_b3", "spatial_b3", "baseline_b3", "first_place", "second_place", "third_place",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("system", "rule", "millions"),
+    [
+        ("sge_b3", "networks", 10.708_624),
+        ("sge_b3", "weights", 53.543_12),
+        ("first_place", "networks", 618),
+        ("first_place", "architectures", 254),
+        ("second_place", "networks", 145),
+        ("third_place", "networks", 326),
+    ],
+)
+def test_published_parameter_counts(record: Record, system: str, rule: str, millions: float) -> None:
+    assert row(record, system)[f"parameters_{rule}"] / 1e6 == pytest.approx(millions, abs=1.2)
+
+
+@pytest.mark.parametrize(
+    ("rule", "winner", "percent"),
+    [
+        ("networks", "first_place", 98.3),
+        ("networks", "second_place", 92.6),
+        ("networks", "third_place", 96.7),
+        ("architectures", "first_place", 95.8),
+        ("weights", "third_place", 83.6),
+    ],
+)
+def test_published_reductions_of_sge_b3(record: Record, rule: str, winner: str, percent: float) -> None:
+    assert round(100 * row(record, "sge_b3")[f"reduction_{rule}_{winner}"], 1) == percent
+
+
+def test_operations_of_a_pass_and_of_the_protocol(record: Record) -> None:
+    sge = row(record, "sge_b3")
+    assert sge["macs_pass"] / 1e9 == pytest.approx(2.82, abs=0.02)
+    assert sge["macs_protocol"] == sge["macs_pass"] * 5 * 8
+    third = row(record, "third_place")
+    assert third["macs_protocol"] == third["macs_pass"]
+
+
+def test_a_system_without_predictions_says_so(record: Record) -> None:
+    baseline = row(record, "baseline_b3")
+    assert baseline["roc_auc"] is None
+    assert baseline["roc_auc_reason"] == "no predictions"
+    shown = outputs.text(record, "markdown")
+    assert "n/a (no predictions)" in shown
+    assert "n/a (not measured)" in shown
+
+
+def test_printed_figures_stand_in_columns_of_their_own(record: Record) -> None:
+    sge = row(record, "sge_b3")
+    assert sge["printed_roc_auc, PROVE-AI"] == 0.82
+    assert sge["roc_auc"] != 0.82
+    assert row(record, "first_place")["printed_roc_auc, ISIC 2020 private leaderboard"] == 0.949
+    assert "printed_roc_auc, PROVE-AI" not in row(record, "first_place")
+
+
+def test_csv_json_and_frame_hold_the_same_figures(record: Record) -> None:
+    table = rows.frame(record)
+    read = {line["system"]: line for line in csv.DictReader(io.StringIO(outputs.text(record, "csv")))}
+    parsed = {line["system"]: line for line in json.loads(outputs.text(record, "json"))["systems"]}
+    assert list(read) == list(parsed) == list(table.index)
+    for system in read:
+        for key in (
+            "parameters_networks",
+            "macs_pass",
+            "reduction_weights_first_place",
+            "roc_auc",
+            "roc_auc_low",
+        ):
+            expected = table.loc[system, key]
+            if expected != expected:  # NaN: missing
+                assert read[system][key] == ""
+                assert parsed[system][key] is None
+            else:
+                assert float(read[system][key]) == expected == parsed[system][key]
+
+
+def test_tables_show_the_figures_of_the_frame(record: Record) -> None:
+    sge = row(record, "sge_b3")
+    shown = f"{sge['roc_auc']:.3f} ({sge['roc_auc_low']:.3f} to {sge['roc_auc_high']:.3f})"
+    assert shown in outputs.text(record, "markdown")
+    assert shown in outputs.text(record, "latex")
+
+
+def test_figures_at_thresholds_of_the_test_set_are_marked(record: Record) -> None:
+    scores = next(table for table in comparison(record) if table.title.startswith("Scores, clinical"))
+    marked = [header for header in scores.headers if header.endswith("†")]
+    assert [header.split()[0] for header in marked] == ["Sensitivity", "Specificity", "Balanced", "F1"]
+    assert any("† at a threshold chosen on this test set" in note for note in scores.notes)
+
+
+def test_limits_and_assumptions_are_shown(record: Record) -> None:
+    shown = outputs.text(record, "markdown")
+    assert "49x49" in shown
+    assert "cannot score one image alone" in shown
+
+
+@pytest.mark.parametrize("style", ["markdown", "latex"])
+def test_golden_tables(record: Record, style: str, snapshot: SnapshotAssertion) -> None:
+    from reports import render
+
+    tables = [*verdicts(record), *comparison(record)]
+    assert getattr(render, style)(tables) == snapshot
