@@ -154,6 +154,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "×": r"$\times$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "−": "$-$",
+    "∞": r"$\infty$",
 }  # fmt: skip
 
 
