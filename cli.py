@@ -7,6 +7,8 @@ answer at once.
 from __future__ import annotations
 
 import errno
+import functools
+import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,8 +189,14 @@ def _scoring_options(command: F) -> F:
     return command
 
 
-def _clinical_options(command: F) -> F:
-    """What a clinic asks for, beside the scores."""
+def _clinical_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What a clinic asks for beside the scores: the command gets it as its `request`."""
+
+    @functools.wraps(command)
+    def asked(**given: Any) -> None:
+        own = {name: given.pop(name) for name in inspect.signature(_clinical_request).parameters}
+        command(**given, request=_clinical_request(**own))
+
     for option in (
         click.option("--subgroups", is_flag=True, help="Score within sex, age, site, dermoscopy, skin type, invasion and thickness."),
         click.option("--calibration", is_flag=True, help="Brier score, calibration slope, intercept and error, reliability; of probabilities only."),
@@ -198,13 +206,13 @@ def _clinical_options(command: F) -> F:
         click.option("--threshold-from", type=_existing(), multiple=True, help="Development predictions that lock the thresholds; may be repeated."),
         click.option("--at", multiple=True, metavar="POINT", help="Operating point: sensitivity=0.9 or specificity=0.9; may be repeated."),
     ):  # fmt: skip
-        command = option(command)
-    return command
+        asked = option(asked)
+    return asked
 
 
 def _clinical_request(
-    at: tuple[str, ...], threshold_from: tuple[Path, ...], threshold_labels: Path | None, prevalence: float | None,
-    decision_curves: bool, calibration: bool, subgroups: bool,
+    *, at: tuple[str, ...], threshold_from: tuple[Path, ...], threshold_labels: Path | None,
+    prevalence: float | None, decision_curves: bool, calibration: bool, subgroups: bool,
 ) -> Request:  # fmt: skip
     from evaluate.clinical import Request
     from evaluate.development import read_development
@@ -261,7 +269,7 @@ def score(
     seed: int,
     extra: bool,
     as_json: bool,
-    **clinical_options: Any,
+    request: Request,
 ) -> None:
     """Score FILES (or folders) of per-image predictions against the diagnoses in TABLE.
 
@@ -284,7 +292,6 @@ def score(
     inputs = read_inputs(files, labels, extra=extra)
     assert inputs is not None
     _say_left_out(inputs.left_out)
-    request = _clinical_request(**clinical_options)
     found = run(inputs.predictions, inputs.labels, protocol, resamples=resamples, seed=seed)
     more = clinical(inputs.predictions, inputs.labels, request, resamples=resamples, seed=seed)
     if as_json:
@@ -319,7 +326,8 @@ def count(systems: tuple[str, ...], explain: bool, as_json: bool) -> None:
 @main.command()
 @click.argument("systems", nargs=-1)
 @_comparison_options
-def compare(systems: tuple[str, ...], **options: Any) -> None:
+@_clinical_options
+def compare(systems: tuple[str, ...], request: Request, **options: Any) -> None:
     """Compare SYSTEMS (all by default): parameters, operations, latency, and scores where given.
 
     \b
@@ -327,10 +335,11 @@ def compare(systems: tuple[str, ...], **options: Any) -> None:
       melanoma-zoo compare --no-latency
       melanoma-zoo compare sge_b3 first_place --format markdown
       melanoma-zoo compare --predictions DIR --labels TABLE --output out
+      melanoma-zoo compare --predictions DIR --labels TABLE --at sensitivity=0.9 --subgroups
     """
     from reports.comparison import compare as run
 
-    _report(run, systems, "comparison", **options)
+    _report(functools.partial(run, request=request), systems, "comparison", **options)
 
 
 @main.command()

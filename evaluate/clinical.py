@@ -17,7 +17,7 @@ from evaluate.protocols import OperatingPoint
 from evaluate.subgroups import Subgroups, by_subgroup
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for.
 
     Attributes:

@@ -24,12 +24,14 @@ class Development(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         images: Their images.
         kind: Whether they are probabilities or ranks.
         path: The file.
+        sha256: Its checksum.
     """
 
     ranking: Ranking
     images: pd.Index[str]
     kind: Kind
     path: str
+    sha256: str
 
 
 def read_development(files: Sequence[Path], labels: Path | None = None) -> dict[str, Development]:
@@ -54,6 +56,7 @@ def read_development(files: Sequence[Path], labels: Path | None = None) -> dict[
             images=own.table.index,
             kind=aligned.kind,
             path=each.path,
+            sha256=each.sha256,
         )
     return development
 

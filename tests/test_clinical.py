@@ -15,7 +15,9 @@ from evaluate import find, read_labels
 from evaluate.clinical import Clinical, Request, clinical
 from evaluate.operating import POINTS
 from evaluate.protocols import OperatingPoint
+from evaluate.tables import sha256
 from reports.clinical import tables
+from reports.record import load
 from reports.render import latex, markdown
 
 
@@ -120,6 +122,32 @@ def test_tables_go_into_every_format(made_up: Path) -> None:
     assert "sensitivity 0.95 †" in markdown(shown)
     assert "∞" not in latex(shown)
     assert tables(Clinical()) == []
+
+
+def test_a_record_holds_what_was_asked_and_the_files_behind_it(
+    made_up: Path, development: Path, tmp_path: Path
+) -> None:
+    shown = run(
+        "compare", "sge_b3", "--no-latency", "--predictions", made_up / "predictions", "--labels",
+        made_up / "labels.csv", "--resamples", "50", "--threshold-from", development, "--calibration",
+        "--output", tmp_path / "out", "--format", "markdown",
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    assert "### Operating points" in shown.stdout
+    record = load(tmp_path / "out" / "record.json")
+    assert record.clinical is not None
+    assert record.clinical.operating_points is not None
+    assert record.clinical.subgroups is None
+    assert markdown(tables(record.clinical)) in shown.stdout
+    roles = {each.role: each for each in record.inputs}
+    assert roles["development"].name == str(development)
+    assert roles["development"].sha256 == sha256(development)
+
+
+def test_clinical_figures_need_predictions() -> None:
+    shown = run("compare", "sge_b3", "--no-latency", "--at", "sensitivity=0.9")
+    assert shown.exit_code == 2
+    assert "--predictions DIR --labels TABLE" in shown.stderr
 
 
 @pytest.fixture(scope="module")

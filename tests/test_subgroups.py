@@ -214,3 +214,13 @@ def test_partial_auc_can_be_asked_for(table):
     found = by_subgroup([predictions()], table(), "partial_auc", resamples=50)
     assert found.title == "Partial AUC above 80% sensitivity"
     assert 0 < rows(found)["sex", "male"][1].metric.value < 0.2
+
+
+def test_lesions_of_no_known_group_are_in_neither_part(table):
+    site = np.array(["torso", "head/neck", "unknown", ""])[np.arange(N) % 4]
+    torso, head = (np.arange(N) % 4 == number for number in (0, 1))
+    _, each = rows(by_subgroup([predictions()], table(anatom_site_general=site), resamples=50))[
+        "site", "head/neck"
+    ]
+    own, rest = (roc_auc_score(MELANOMA[mask], SCORES[mask]) for mask in (head, torso))
+    assert each.gap.value == pytest.approx(own - rest)
