@@ -7,6 +7,8 @@ answer at once.
 from __future__ import annotations
 
 import errno
+import functools
+import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evaluate.clinical import Request
     from reports.record import Record
     from reports.render import Table
     from zoo.card import System
@@ -186,6 +189,50 @@ def _scoring_options(command: F) -> F:
     return command
 
 
+def _clinical_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What a clinic asks for beside the scores: the command gets it as its `request`."""
+
+    @functools.wraps(command)
+    def asked(**given: Any) -> None:
+        own = {name: given.pop(name) for name in inspect.signature(_clinical_request).parameters}
+        command(**given, request=_clinical_request(**own))
+
+    for option in (
+        click.option("--subgroups", is_flag=True, help="Score within sex, age, site, dermoscopy, skin type, invasion and thickness."),
+        click.option("--calibration", is_flag=True, help="Brier score, calibration slope, intercept and error, reliability; of probabilities only."),
+        click.option("--decision-curves", is_flag=True, help="Net benefit against excising all or none; of probabilities only."),
+        click.option("--prevalence", type=float, metavar="SHARE", help="Re-weight predictive values and net benefit to this share of melanomas."),
+        click.option("--threshold-labels", type=_existing(dir_okay=False), help="Table with the diagnosis of every development lesion, where files of --threshold-from have no y_true."),
+        click.option("--threshold-from", type=_existing(), multiple=True, help="Development predictions that lock the thresholds; may be repeated."),
+        click.option("--at", multiple=True, metavar="POINT", help="Operating point: sensitivity=0.9 or specificity=0.9; may be repeated."),
+    ):  # fmt: skip
+        asked = option(asked)
+    return asked
+
+
+def _clinical_request(
+    *, at: tuple[str, ...], threshold_from: tuple[Path, ...], threshold_labels: Path | None,
+    prevalence: float | None, decision_curves: bool, calibration: bool, subgroups: bool,
+) -> Request:  # fmt: skip
+    from evaluate.clinical import Request
+    from evaluate.development import read_development
+    from evaluate.operating import POINTS, read_point
+    from zoo.errors import UsageError
+
+    if threshold_labels and not threshold_from:
+        raise UsageError("--threshold-labels says what the files of --threshold-from are; give both")
+    points = tuple(dict.fromkeys(map(read_point, at)))
+    asked = bool(threshold_from) or prevalence is not None
+    return Request(
+        points=points or (POINTS if asked else ()),
+        development=read_development(threshold_from, threshold_labels) if threshold_from else {},
+        prevalence=prevalence,
+        decision_curves=decision_curves,
+        calibration=calibration,
+        subgroups=subgroups,
+    )
+
+
 def _comparison_options(command: F) -> F:
     """What `compare` and `reproduce` have in common."""
     for option in (
@@ -211,6 +258,7 @@ def _comparison_options(command: F) -> F:
     help="Table with the diagnosis of every lesion.",
 )
 @_scoring_options
+@_clinical_options
 @click.option("--extra", is_flag=True, help="Score files that match no card too, each as its own row.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def score(
@@ -221,6 +269,7 @@ def score(
     seed: int,
     extra: bool,
     as_json: bool,
+    request: Request,
 ) -> None:
     """Score FILES (or folders) of per-image predictions against the diagnoses in TABLE.
 
@@ -231,8 +280,12 @@ def score(
     Examples:
       melanoma-zoo score predictions/ --labels test.csv
       melanoma-zoo score mine.csv --labels test.csv --extra --json
+      melanoma-zoo score predictions/ --labels test.csv --at sensitivity=0.9 --prevalence 0.02
+      melanoma-zoo score mine.csv --labels test.csv --extra --threshold-from development/mine.csv
     """
     from evaluate import score as run
+    from evaluate.clinical import clinical
+    from reports import clinical as clinic
     from reports.comparison import read_inputs
     from reports.tables import scored
 
@@ -240,10 +293,11 @@ def score(
     assert inputs is not None
     _say_left_out(inputs.left_out)
     found = run(inputs.predictions, inputs.labels, protocol, resamples=resamples, seed=seed)
+    more = clinical(inputs.predictions, inputs.labels, request, resamples=resamples, seed=seed)
     if as_json:
-        _print_json(found)
+        _print_json({**_fields(found), **_fields(more)})
     else:
-        _print_tables([scored(found)])
+        _print_tables([scored(found), *clinic.tables(more)])
 
 
 @main.command()
@@ -272,7 +326,8 @@ def count(systems: tuple[str, ...], explain: bool, as_json: bool) -> None:
 @main.command()
 @click.argument("systems", nargs=-1)
 @_comparison_options
-def compare(systems: tuple[str, ...], **options: Any) -> None:
+@_clinical_options
+def compare(systems: tuple[str, ...], request: Request, **options: Any) -> None:
     """Compare SYSTEMS (all by default): parameters, operations, latency, and scores where given.
 
     \b
@@ -280,10 +335,11 @@ def compare(systems: tuple[str, ...], **options: Any) -> None:
       melanoma-zoo compare --no-latency
       melanoma-zoo compare sge_b3 first_place --format markdown
       melanoma-zoo compare --predictions DIR --labels TABLE --output out
+      melanoma-zoo compare --predictions DIR --labels TABLE --at sensitivity=0.9 --subgroups
     """
     from reports.comparison import compare as run
 
-    _report(run, systems, "comparison", **options)
+    _report(functools.partial(run, request=request), systems, "comparison", **options)
 
 
 @main.command()
@@ -361,6 +417,13 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[what], completed=done)
 
         yield bar
+
+
+def _fields(value: object) -> dict[str, Any]:
+    import msgspec
+
+    fields: dict[str, Any] = msgspec.to_builtins(value)
+    return fields
 
 
 def _print_json(value: object) -> None:

@@ -12,23 +12,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evaluate.alignment import Aligned, align
+    from evaluate.calibration import Calibration, calibration_of
+    from evaluate.decision import DecisionCurves, decision_curves
+    from evaluate.development import Development, read_development
     from evaluate.labels import Labels, read_labels
+    from evaluate.operating import OperatingPoints, operating_points
     from evaluate.predictions import Predictions, find, read_predictions, write_predictions
-    from evaluate.protocols import PROTOCOLS
+    from evaluate.protocols import PROTOCOLS, OperatingPoint
     from evaluate.scores import Difference, Metric, Scores, SystemScores, difference, score
+    from evaluate.subgroups import Subgroups, by_subgroup
 
 __all__ = [
     "PROTOCOLS",
     "Aligned",
+    "Calibration",
+    "DecisionCurves",
+    "Development",
     "Difference",
     "Labels",
     "Metric",
+    "OperatingPoint",
+    "OperatingPoints",
     "Predictions",
     "Scores",
+    "Subgroups",
     "SystemScores",
     "align",
+    "by_subgroup",
+    "calibration_of",
+    "decision_curves",
     "difference",
     "find",
+    "operating_points",
+    "read_development",
     "read_labels",
     "read_predictions",
     "score",
@@ -37,10 +53,15 @@ __all__ = [
 
 _HOMES = {
     "alignment": ("Aligned", "align"),
+    "calibration": ("Calibration", "calibration_of"),
+    "decision": ("DecisionCurves", "decision_curves"),
+    "development": ("Development", "read_development"),
     "labels": ("Labels", "read_labels"),
+    "operating": ("OperatingPoints", "operating_points"),
     "predictions": ("Predictions", "find", "read_predictions", "write_predictions"),
-    "protocols": ("PROTOCOLS",),
+    "protocols": ("PROTOCOLS", "OperatingPoint"),
     "scores": ("Difference", "Metric", "Scores", "SystemScores", "difference", "score"),
+    "subgroups": ("Subgroups", "by_subgroup"),
 }
 
 

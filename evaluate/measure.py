@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from evaluate.metrics import AT_POINT, OF_CURVE, Confusion, Counts, Curve, Floats, Ranking
 from evaluate.protocols import Column, OperatingPoint
@@ -14,13 +15,17 @@ _CELLS = 2**21
 """Size of an array of weights or counts: bounds memory, whatever the number of images."""
 
 
-def measure(ranking: Ranking, columns: Sequence[Column], weights: Counts) -> Floats:
+def measure(
+    ranking: Ranking, columns: Sequence[Column], weights: Counts, prevalence: float | None = None
+) -> Floats:
     """Figures of one system under each weighting.
 
     Args:
         ranking: Its scores.
         columns: Which figures.
         weights: How often each cluster counts, shape (clusters, resamples).
+        prevalence: Share of melanomas for which figures at a point are re-weighted; None for that
+            of the images themselves.
 
     Returns:
         Shape (columns, resamples); NaN where a weighting leaves only one class.
@@ -34,13 +39,20 @@ def measure(ranking: Ranking, columns: Sequence[Column], weights: Counts) -> Flo
                 row[:] = OF_CURVE[column.metric](curve)
             else:
                 if column.point not in at:
-                    at[column.point] = _counts(ranking, curve, column.point, weights)
+                    counts = _counts(ranking, curve, column.point, weights)
+                    at[column.point] = counts if prevalence is None else counts.at_prevalence(prevalence)
                 row[:] = AT_POINT[column.metric](at[column.point])
     values[:, (curve.positives == 0) | (curve.negatives == 0)] = np.nan
     return values
 
 
-def replicates(rankings: Sequence[Ranking], columns: Sequence[Column], resamples: int, seed: int) -> Floats:
+def replicates(
+    rankings: Sequence[Ranking],
+    columns: Sequence[Column],
+    resamples: int,
+    seed: int,
+    prevalence: float | None = None,
+) -> Floats:
     """Figures of systems on the same images in the same bootstrap resamples.
 
     Args:
@@ -48,28 +60,54 @@ def replicates(rankings: Sequence[Ranking], columns: Sequence[Column], resamples
         columns: Which figures.
         resamples: Number of resamples.
         seed: Seed of the resamples.
+        prevalence: As for `measure`.
 
     Returns:
         Shape (systems, columns, resamples).
     """
-    clusters = len(rankings[0].unweighted)
-    rows = max(clusters, *(len(ranking.thresholds) for ranking in rankings))
-    parts = [
-        [measure(ranking, columns, weights) for ranking in rankings]
-        for weights in bootstrap(clusters, resamples, seed, chunk=max(1, _CELLS // rows))
-    ]
-    return np.concatenate(parts, axis=-1)
+    return resampled(
+        lambda weights: np.stack([measure(each, columns, weights, prevalence) for each in rankings]),
+        len(rankings[0].unweighted),
+        resamples,
+        seed,
+        rows=max(len(ranking.thresholds) for ranking in rankings),
+    )
+
+
+def resampled(
+    figures: Callable[[Counts], Floats], clusters: int, resamples: int, seed: int, *, rows: int
+) -> Floats:
+    """Any figures in the bootstrap resamples of a seed, a chunk at a time.
+
+    Args:
+        figures: From weights of clusters, shape (clusters, chunk), to figures, shape (..., chunk).
+        clusters: Number of clusters.
+        resamples: Number of resamples.
+        seed: Seed of the resamples.
+        rows: Rows of the largest array that `figures` makes, each as wide as a chunk.
+
+    Returns:
+        Shape (..., resamples).
+    """
+    chunk = max(1, _CELLS // max(clusters, rows))
+    return np.concatenate(
+        [figures(drawn) for drawn in bootstrap(clusters, resamples, seed, chunk=chunk)], axis=-1
+    )
 
 
 def threshold(ranking: Ranking, point: OperatingPoint) -> float:
-    """The score that an operating point is on the test set."""
+    """The score that an operating point is on these images; infinite where only calling nothing is."""
     if point.by == "threshold":
         return point.value
-    index = ranking.curve(ranking.unweighted).reaching(point.value)
-    return float(ranking.thresholds[index.item()])
+    index = _index(ranking.curve(ranking.unweighted), point).item()
+    return float(ranking.thresholds[index]) if index >= 0 else np.inf
 
 
 def _counts(ranking: Ranking, curve: Curve, point: OperatingPoint, weights: Counts) -> Confusion:
     if point.by == "threshold":
         return ranking.at(point.value, weights)
-    return curve.at(curve.reaching(point.value))
+    return curve.at(_index(curve, point))
+
+
+def _index(curve: Curve, point: OperatingPoint) -> npt.NDArray[np.intp]:
+    return curve.reaching(point.value) if point.by == "sensitivity" else curve.keeping(point.value)

@@ -22,12 +22,30 @@ Counts = npt.NDArray[np.int32]
 
 
 class Confusion(NamedTuple):
-    """Counts at one threshold for each resample, shape (resamples,) each."""
+    """Counts, or shares of all images, at one threshold for each resample, shape (resamples,) each."""
 
-    true_positives: Counts
-    false_positives: Counts
-    positives: Counts
-    negatives: Counts
+    true_positives: Counts | Floats
+    false_positives: Counts | Floats
+    positives: Counts | Floats
+    negatives: Counts | Floats
+
+    def at_prevalence(self, prevalence: float) -> Confusion:
+        """Shares of all images where melanoma is this frequent (Bayes' theorem).
+
+        Sensitivity `se` and specificity `sp` stay: of all images `se * prevalence` are melanomas
+        that are called, and `(1 - sp) * (1 - prevalence)` other images that are.
+
+        Do not trust it where the other patients differ in more than how frequent melanoma is: a
+        screening clinic sees earlier melanomas and more harmless look-alikes than a biopsy series,
+        so that sensitivity and specificity move too.
+        """
+        share = np.full(np.shape(self.positives), prevalence)
+        return Confusion(
+            true_positives=share * (self.true_positives / self.positives),
+            false_positives=(1 - share) * (self.false_positives / self.negatives),
+            positives=share,
+            negatives=1 - share,
+        )
 
 
 class Curve(NamedTuple):
@@ -58,11 +76,24 @@ class Curve(NamedTuple):
         index: npt.NDArray[np.intp] = short.sum(axis=0)
         return index
 
+    def keeping(self, specificity: float) -> npt.NDArray[np.intp]:
+        """Index of the threshold of the highest sensitivity that keeps at least this specificity.
+
+        Of thresholds with that sensitivity it is the highest, so none keeps more specificity; -1
+        where only a threshold above all melanomas keeps enough.
+        """
+        kept = (self.negatives - self.false_positives) / self.negatives >= specificity
+        most = np.where(kept, self.true_positives, 0).max(axis=0)
+        return np.where(most > 0, (self.true_positives < most).sum(axis=0), -1)
+
     def at(self, index: npt.NDArray[np.intp]) -> Confusion:
-        """Counts at one threshold for each resample, by its index."""
+        """Counts at one threshold for each resample, by its index; -1 is above all images."""
         cells = (index, np.arange(len(index)))
         return Confusion(
-            self.true_positives[cells], self.false_positives[cells], self.positives, self.negatives
+            np.where(index < 0, 0, self.true_positives[cells]),
+            np.where(index < 0, 0, self.false_positives[cells]),
+            self.positives,
+            self.negatives,
         )
 
 
@@ -150,6 +181,29 @@ def average_precision(curve: Curve) -> Floats:
     return area
 
 
+PARTIAL_ABOVE = 0.8
+"""Sensitivity above which the partial area under the ROC curve is taken."""
+
+
+def partial_auc(curve: Curve) -> Floats:
+    """Area under the ROC curve above 80% sensitivity, from 0 to 0.2: the score of the ISIC 2024 challenge.
+
+    It is the mean specificity over the sensitivities from 80% to 100%, times 0.2; ties are straight
+    lines of the curve. The challenge computes it with scikit-learn: labels and scores flipped,
+    `roc_auc_score(..., max_fpr=0.2)`, and the standardisation of McClish (1989, Med. Decis. Making 9,
+    190) undone. A system that guesses gets 0.02.
+
+    Do not trust it with few melanomas: it rests on the fifth of them that scores lowest.
+    """
+    before = curve.true_positives - curve.gained
+    skipped = np.clip(PARTIAL_ABOVE * curve.positives - before, 0, curve.gained)
+    # Of images tied with a threshold's melanomas, those passed when half of the kept part is gained.
+    still_passed = curve.tied * (1 - skipped / np.maximum(curve.gained, 1)) / 2
+    passed = curve.negatives - curve.false_positives + still_passed
+    area: Floats = ((curve.gained - skipped) * passed).sum(axis=0) / curve.positives / curve.negatives
+    return area
+
+
 def sensitivity(counts: Confusion) -> Floats:
     """TP / (TP + FN)."""
     return counts.true_positives / counts.positives
@@ -163,6 +217,34 @@ def specificity(counts: Confusion) -> Floats:
 def balanced_accuracy(counts: Confusion) -> Floats:
     """Mean of sensitivity and specificity."""
     return (sensitivity(counts) + specificity(counts)) / 2
+
+
+def ppv(counts: Confusion) -> Floats:
+    """TP / (TP + FP): the share of the called that are melanoma; undefined where nothing is called."""
+    return counts.true_positives / (counts.true_positives + counts.false_positives)
+
+
+def npv(counts: Confusion) -> Floats:
+    """TN / (TN + FN): the share of the passed that are not melanoma; undefined where nothing is passed."""
+    passed = counts.negatives - counts.false_positives
+    return passed / (passed + counts.positives - counts.true_positives)
+
+
+def number_needed_to_biopsy(counts: Confusion) -> Floats:
+    """1 / PPV: called lesions per melanoma among them; infinite where no melanoma is called."""
+    return 1 / ppv(counts)
+
+
+def likelihood_ratio_positive(counts: Confusion) -> Floats:
+    """Sensitivity / (1 - specificity): by how much a call multiplies the odds of melanoma."""
+    return (counts.true_positives / counts.positives) / (counts.false_positives / counts.negatives)
+
+
+def likelihood_ratio_negative(counts: Confusion) -> Floats:
+    """(1 - sensitivity) / specificity: by how much a pass multiplies the odds of melanoma."""
+    missed = counts.positives - counts.true_positives
+    passed = counts.negatives - counts.false_positives
+    return (missed / counts.positives) / (passed / counts.negatives)
 
 
 def accuracy(counts: Confusion) -> Floats:
@@ -191,13 +273,19 @@ def f1_weighted(counts: Confusion) -> Floats:
 OF_CURVE: dict[str, Callable[[Curve], Floats]] = {
     "roc_auc": roc_auc,
     "average_precision": average_precision,
+    "partial_auc": partial_auc,
 }
 """Metrics of the ranking as a whole."""
 
 AT_POINT: dict[str, Callable[[Confusion], Floats]] = {
     "sensitivity": sensitivity,
     "specificity": specificity,
+    "ppv": ppv,
+    "npv": npv,
     "balanced_accuracy": balanced_accuracy,
+    "likelihood_ratio_positive": likelihood_ratio_positive,
+    "likelihood_ratio_negative": likelihood_ratio_negative,
+    "number_needed_to_biopsy": number_needed_to_biopsy,
     "accuracy": accuracy,
     "f1": f1,
     "f1_weighted": f1_weighted,

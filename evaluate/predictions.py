@@ -185,6 +185,12 @@ def card_of(name: str) -> System | None:
         return None
 
 
+def system_title(name: str) -> str:
+    """What a system is called in tables: by its card, or by its name where it has none."""
+    card = card_of(name)
+    return card.title if card else name
+
+
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]

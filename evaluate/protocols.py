@@ -14,11 +14,12 @@ class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         by: `threshold`: a fixed score. `sensitivity`: the first score, from the highest down,
-            that reaches a sensitivity on the test set itself.
-        value: That score or sensitivity.
+            that reaches a sensitivity on the test set itself. `specificity`: the score of the
+            highest sensitivity that keeps a specificity on the test set itself.
+        value: That score, sensitivity or specificity.
     """
 
-    by: Literal["threshold", "sensitivity"]
+    by: Literal["threshold", "sensitivity", "specificity"]
     value: float
 
 
@@ -107,6 +108,12 @@ _AVERAGE_PRECISION = Column(
     definition="Area under the precision-recall curve as a sum of steps, without interpolation (often called PR-AUC).",
     metric="average_precision",
 )
+_PARTIAL_AUC = Column(
+    name="partial_auc",
+    title="Partial AUC above 80% sensitivity",
+    definition="Area under the ROC curve above 80% sensitivity, from 0 to 0.2, as in the ISIC 2024 challenge.",
+    metric="partial_auc",
+)
 _SENSITIVITY = Column(
     name="sensitivity",
     title="Sensitivity",
@@ -134,6 +141,7 @@ PROTOCOLS: dict[str, Protocol] = {
         columns=(
             _AUC,
             _AVERAGE_PRECISION,
+            _PARTIAL_AUC,
             _SENSITIVITY,
             _SPECIFICITY,
             Column(

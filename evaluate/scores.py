@@ -14,7 +14,7 @@ from evaluate.alignment import Aligned, align
 from evaluate.labels import Labels
 from evaluate.measure import measure, replicates, threshold
 from evaluate.metrics import Floats, Ranking
-from evaluate.predictions import Kind, Predictions, card_of
+from evaluate.predictions import Kind, Predictions, system_title
 from evaluate.protocols import Column, Protocol
 from evaluate.resampling import LEVEL, interval, undefined
 from zoo.errors import UsageError
@@ -29,13 +29,13 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """One figure of one system.
 
     Attributes:
-        value: The figure, a share from 0 to 1; None where it is not defined.
+        value: The figure; None where it is not defined.
         low: Lower end of its interval; None where the protocol gives none, or as `reason` says.
-        high: Upper end of its interval.
+        high: Upper end of its interval; None beside a `low` where it is infinite.
         reason: Why a figure or its interval is not defined; empty where they are.
         threshold: The score from which on an image is called melanoma; None where the metric has none.
-        threshold_from: Where the threshold comes from: `fixed` by the protocol; or chosen on the
-            `test set`, or on `each resample` anew, which makes the figure optimistic.
+        threshold_from: Where the threshold comes from: `fixed` by the protocol; locked on
+            `development` predictions; or chosen on the `test set`, or on `each resample` anew, which makes the figure optimistic.
         undefined: In how many resamples the figure is not defined, because they lack a class.
         note: What a reader of this figure must know.
     """
@@ -45,7 +45,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None = None
     reason: str = ""
     threshold: float | None = None
-    threshold_from: Literal["fixed", "test set", "each resample"] | None = None
+    threshold_from: Literal["fixed", "development", "test set", "each resample"] | None = None
     undefined: int = 0
     note: str = ""
 
@@ -167,11 +167,10 @@ def score(
     systems = []
     for given, scored, ranking, values in zip(predictions, aligned, rankings, drawn, strict=True):
         points = measure(ranking, plan.columns, ranking.unweighted)[:, 0].tolist()
-        card = card_of(given.system)
         systems.append(
             SystemScores(
                 system=given.system,
-                title=card.title if card else given.system,
+                title=system_title(given.system),
                 kind=scored.kind,
                 path=given.path,
                 sha256=given.sha256,
@@ -272,9 +271,9 @@ def _metric(column: Column, ranking: Ranking, point: float, values: Floats, kind
 
 def _notes(labels: Labels, plan: Protocol) -> tuple[str, ...]:
     notes = []
-    if any(column.point and column.point.by == "sensitivity" for column in plan.columns):
+    if any(column.point and column.point.by != "threshold" for column in plan.columns):
         notes.append(
-            "Thresholds that reach a sensitivity are chosen on this test set, which makes the figures "
+            "Thresholds that reach a sensitivity or specificity are chosen on this test set, which makes the figures "
             "at them optimistic."
         )
     if plan.cluster == "patient" and labels.without_patient:

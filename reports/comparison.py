@@ -19,6 +19,7 @@ from benchmarks.machine import fingerprint
 from benchmarks.operations import count_all
 from benchmarks.results import Latency
 from benchmarks.timing import quick_latency
+from evaluate.clinical import Clinical, Request, clinical
 from evaluate.labels import Labels, read_labels
 from evaluate.predictions import Predictions, find
 from evaluate.scores import Scores, difference, score
@@ -72,6 +73,8 @@ def compare(
     settings: Settings,
     inputs: Inputs | None = None,
     progress: Progress | None = None,
+    *,
+    request: Request | None = None,
 ) -> Record:
     """Counts, times and scores systems.
 
@@ -80,11 +83,13 @@ def compare(
         settings: Counting rule, protocol, resamples, seed, latency and device.
         inputs: Predictions and labels, where there are any.
         progress: Called as the work goes on.
+        request: What a clinic asks for beside the scores; nothing where None.
 
     Raises:
-        MelanomaZooError: A card cannot be built, an input is wrong, or the device is not there.
+        MelanomaZooError: A card cannot be built, an input is wrong or missing, or the device is not there.
     """
     scores = _score(systems, settings.protocol, settings, inputs)
+    answers = _clinical(systems, request, settings, inputs) if request else None
     entries = _entries(systems, settings, progress)
     return Record(
         schema=1,
@@ -92,11 +97,12 @@ def compare(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         settings=settings,
         machine=fingerprint(),
-        inputs=_files(inputs),
+        inputs=(*_files(inputs), *_development(request)),
         entries=tuple(entries),
         scores=(scores,) if scores else (),
         unscored="" if inputs else "no predictions",
         left_out=inputs.left_out if inputs else {},
+        clinical=answers,
     )
 
 
@@ -174,11 +180,36 @@ def _measured(
 def _score(
     systems: Sequence[System], protocol: str, settings: Settings, inputs: Inputs | None
 ) -> Scores | None:
-    names = {system.name for system in systems}
-    chosen = [each for each in inputs.predictions if each.system in names] if inputs else []
+    chosen = _chosen(systems, inputs)
     if inputs is None or not chosen:
         return None
     return score(chosen, inputs.labels, protocol, resamples=settings.resamples, seed=settings.seed)
+
+
+def _clinical(
+    systems: Sequence[System], request: Request, settings: Settings, inputs: Inputs | None
+) -> Clinical | None:
+    if request == Request():
+        return None
+    chosen = _chosen(systems, inputs)
+    if inputs is None or not chosen:
+        raise UsageError(
+            "operating points, decision curves, calibration and subgroups are of scores: give predictions of "
+            "these systems, and labels (--predictions DIR --labels TABLE)"
+        )
+    return clinical(chosen, inputs.labels, request, resamples=settings.resamples, seed=settings.seed)
+
+
+def _chosen(systems: Sequence[System], inputs: Inputs | None) -> list[Predictions]:
+    names = {system.name for system in systems}
+    return [each for each in inputs.predictions if each.system in names] if inputs else []
+
+
+def _development(request: Request | None) -> list[InputFile]:
+    return [
+        InputFile(role="development", name=each.path, sha256=each.sha256, system=system)
+        for system, each in (request.development if request else {}).items()
+    ]
 
 
 def _files(inputs: Inputs | None) -> tuple[InputFile, ...]:

@@ -60,6 +60,24 @@ def decimals(value: float) -> str:
     return f"{value:.3f}".replace("-", "−")
 
 
+def ratio(value: float) -> str:
+    """A ratio with three digits that matter, and two decimals where it is small.
+
+    >>> ratio(0.1789), ratio(6.277), ratio(26.466), ratio(151.2)
+    ('0.18', '6.28', '26.5', '151')
+    """
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def with_sign(value: float) -> str:
+    """A difference of scores with three decimals and its sign.
+
+    >>> with_sign(0.0284), with_sign(-0.016)
+    ('+0.028', '−0.016')
+    """
+    return f"{value:+.3f}".replace("-", "−")
+
+
 def estimate(value: float | None, low: float | None, high: float | None, *, signed: bool = False) -> str:
     """A score and its interval.
 
@@ -72,9 +90,5 @@ def estimate(value: float | None, low: float | None, high: float | None, *, sign
     """
     if value is None:
         return "n/a"
-    shown = [
-        f"{each:+.3f}".replace("-", "−") if signed else decimals(each)
-        for each in (value, low, high)
-        if each is not None
-    ]
+    shown = [with_sign(each) if signed else decimals(each) for each in (value, low, high) if each is not None]
     return shown[0] if len(shown) < 3 else f"{shown[0]} ({shown[1]} to {shown[2]})"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from reports import render
+from reports import clinical, render
 from reports.record import Record, save
 from reports.rows import rows as all_rows
 from reports.tables import caveats, comparison, verdicts
@@ -18,14 +18,15 @@ FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 
 def tables(record: Record) -> list[render.Table]:
     """All tables of a record: verdicts on claims where there are any, then the comparison."""
-    return [*verdicts(record), *comparison(record), caveats(record)]
+    answers = clinical.tables(record.clinical) if record.clinical else []
+    return [*verdicts(record), *comparison(record), *answers, caveats(record)]
 
 
 def text(record: Record, style: str) -> str:
     """The record in one of `FORMATS`.
 
     CSV and JSON hold the whole frame, a row per system and a column per figure; JSON has the
-    settings, the machine and the verdicts too.
+    settings, the machine, the verdicts and the clinical figures too.
     """
     if style == "markdown":
         return render.markdown(tables(record))
@@ -37,6 +38,7 @@ def text(record: Record, style: str) -> str:
     content = {
         "systems": rows,
         "claims": record.claims,
+        "clinical": record.clinical,
         "settings": record.settings,
         "machine": record.machine,
         "inputs": record.inputs,

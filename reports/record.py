@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from benchmarks.results import Latency, Machine, Operations
+from evaluate.clinical import Clinical
 from evaluate.scores import Difference, Scores, SystemScores
 from zoo.card import System
 from zoo.errors import InputError
@@ -34,7 +35,7 @@ Word = Literal["holds", "holds only under", "not separable", "does not hold", "c
 class InputFile(_Table, frozen=True):
     """A file that the run read: what it was read as, its name and its SHA-256."""
 
-    role: Literal["predictions", "labels"]
+    role: Literal["predictions", "labels", "development"]
     name: str
     sha256: str
     system: str | None = None
@@ -111,6 +112,7 @@ class Record(_Table, frozen=True):
         left_out: Prediction files that were left out, and why.
         differences: Paired differences of scores, where asked for.
         claims: Verdicts on published claims, where asked for.
+        clinical: Operating points, decision curves, calibration and subgroups, where asked for.
     """
 
     schema: Annotated[int, Meta(ge=1, le=VERSION)]
@@ -125,6 +127,7 @@ class Record(_Table, frozen=True):
     left_out: dict[str, str] = {}
     differences: tuple[Difference, ...] = ()
     claims: tuple[Verdict, ...] = ()
+    clinical: Clinical | None = None
 
     def entry(self, system: str) -> Entry | None:
         """The system of that name, if it is in this record."""

@@ -163,7 +163,8 @@ def _markdown_text(text: str) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "×": r"$\times$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "−": "$-$", "†": r"\dag{}", "→": r"$\to$", "�": "?",
+    ">": r"\textgreater{}", "×": r"$\times$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "−": "$-$",
+    "†": r"\dag{}", "→": r"$\to$", "∞": r"$\infty$", "�": "?",
 }  # fmt: skip
 
 

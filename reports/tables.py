@@ -215,7 +215,7 @@ _CHOSEN = " †"
 
 def _mark(column: Figure) -> str:
     """A mark for figures whose threshold the test set itself chose."""
-    return _CHOSEN if column.point and column.point.by == "sensitivity" else ""
+    return _CHOSEN if column.point and column.point.by != "threshold" else ""
 
 
 def _rank_notes(scores: Scores) -> list[str]:

@@ -8,12 +8,29 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as reference
 
 from evaluate.measure import measure, replicates, threshold
-from evaluate.metrics import Ranking
+from evaluate.metrics import AT_POINT, Ranking
 from evaluate.protocols import PROTOCOLS, Column, OperatingPoint
 from evaluate.resampling import bootstrap
 
 COLUMNS = {column.name: column for protocol in PROTOCOLS.values() for column in protocol.columns}
+AT_POINTS = [
+    Column(name=metric, title="", definition="", metric=metric, point=point)
+    for metric in AT_POINT
+    for point in (
+        OperatingPoint(by="sensitivity", value=0.9),
+        OperatingPoint(by="specificity", value=0.9),
+        OperatingPoint(by="threshold", value=np.inf),
+    )
+]
 EXACT = {"rel": 0, "abs": 1e-12}
+
+
+def isic_2024(truth: np.ndarray, scores: np.ndarray) -> float:
+    """The challenge's published scoring code: flipped, capped, and McClish's scaling undone."""
+    max_fpr = abs(1 - 0.8)
+    scaled = reference.roc_auc_score(1 - truth, -1.0 * scores, max_fpr=max_fpr)
+    least = 0.5 * max_fpr**2
+    return least + (max_fpr - least) / (1.0 - 0.5) * (scaled - 0.5)
 
 
 def by_scikit_learn(column: Column, truth: np.ndarray, scores: np.ndarray) -> float:
@@ -22,16 +39,36 @@ def by_scikit_learn(column: Column, truth: np.ndarray, scores: np.ndarray) -> fl
             return reference.roc_auc_score(truth, scores)
         case "average_precision":
             return reference.average_precision_score(truth, scores)
+        case "partial_auc":
+            return isic_2024(truth, scores)
     cut = column.point.value
     if column.point.by == "sensitivity":
         _, reached, cuts = reference.roc_curve(truth, scores, drop_intermediate=False)
         cut = cuts[np.argmax(reached >= column.point.value)]
+    if column.point.by == "specificity":
+        passed, reached, cuts = reference.roc_curve(truth, scores, drop_intermediate=False)
+        # Counts, since 1 - 0.1 is not 0.9.
+        kept = np.round((1 - passed) * np.sum(~truth)) / np.sum(~truth) >= column.point.value
+        cut = cuts[np.argmax(reached == reached[kept].max())]
     called = scores >= cut
+    tp, fp, fn, tn = (np.float64(np.sum(cell)) for cell in (
+        truth & called, ~truth & called, truth & ~called, ~truth & ~called
+    ))  # fmt: skip
     match column.metric:
         case "sensitivity":
             return reference.recall_score(truth, called)
         case "specificity":
             return reference.recall_score(truth, called, pos_label=0)
+        case "ppv":
+            return reference.precision_score(truth, called, zero_division=np.nan)
+        case "npv":
+            return reference.precision_score(truth, called, pos_label=0, zero_division=np.nan)
+        case "number_needed_to_biopsy":
+            return (tp + fp) / tp
+        case "likelihood_ratio_positive":
+            return (tp / (tp + fn)) / (fp / (fp + tn))
+        case "likelihood_ratio_negative":
+            return (fn / (tp + fn)) / (tn / (fp + tn))
         case "balanced_accuracy":
             return reference.balanced_accuracy_score(truth, called)
         case "accuracy":
@@ -56,11 +93,19 @@ def cases(draw):
     return scores, truth, clusters, weights
 
 
-@settings(deadline=None)
 @given(cases())
 def test_metrics_are_those_of_scikit_learn(case):
+    agree_with_scikit_learn(case, tuple(COLUMNS.values()))
+
+
+@settings(max_examples=25)
+@given(cases())
+def test_metrics_at_points_are_those_of_scikit_learn(case):
+    agree_with_scikit_learn(case, AT_POINTS)
+
+
+def agree_with_scikit_learn(case, columns):
     scores, truth, clusters, weights = case
-    columns = tuple(COLUMNS.values())
     ranking = Ranking(scores, truth, clusters)
     for drawn in (ranking.unweighted, weights):
         values = measure(ranking, columns, drawn)
@@ -71,8 +116,9 @@ def test_metrics_are_those_of_scikit_learn(case):
                 assert np.isnan(values[:, resample]).all()
                 continue
             for column, value in zip(columns, values[:, resample], strict=True):
-                expected = by_scikit_learn(column, repeated, its_scores)
-                assert value == pytest.approx(expected, **EXACT), column.name
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    expected = by_scikit_learn(column, repeated, its_scores)
+                assert value == pytest.approx(expected, rel=1e-12, abs=1e-12, nan_ok=True), column
 
 
 @settings(deadline=None)
@@ -87,6 +133,39 @@ def test_no_threshold_of_that_sensitivity_has_a_higher_specificity(case, target)
     cut = threshold(ranking, point)
     assert np.mean(scores[truth] >= cut) >= target
     assert np.mean(scores[~truth] < cut) == best
+
+
+@given(cases(), st.sampled_from([0.5, 0.9, 1.0]))
+def test_no_threshold_of_that_specificity_has_a_higher_sensitivity(case, target):
+    scores, truth, clusters, _ = case
+    ranking = Ranking(scores, truth, clusters)
+    cut = threshold(ranking, OperatingPoint(by="specificity", value=target))
+    cuts = [*np.unique(scores), np.inf]
+    best = max(np.mean(scores[truth] >= each) for each in cuts if np.mean(scores[~truth] < each) >= target)
+    assert np.mean(scores[~truth] < cut) >= target
+    assert np.mean(scores[truth] >= cut) == best
+
+
+@given(cases(), st.floats(0.01, 0.99))
+def test_prevalence_follows_bayes_theorem_and_leaves_the_rest(case, prevalence):
+    scores, truth, clusters, _ = case
+    ranking = Ranking(scores, truth, clusters)
+    point = OperatingPoint(by="sensitivity", value=0.9)
+    columns = [Column(name=name, title="", definition="", metric=name, point=point) for name in AT_POINT]
+    found, plain = (
+        dict(zip(AT_POINT, measure(ranking, columns, ranking.unweighted, share)[:, 0], strict=True))
+        for share in (prevalence, None)
+    )
+    se, sp = plain["sensitivity"], plain["specificity"]
+    assert found["ppv"] == pytest.approx(se * prevalence / (se * prevalence + (1 - sp) * (1 - prevalence)))
+    assert found["number_needed_to_biopsy"] == pytest.approx(1 / found["ppv"])
+    if not np.isnan(found["npv"]):
+        passed = sp * (1 - prevalence)
+        assert found["npv"] == pytest.approx(passed / (passed + (1 - se) * prevalence))
+    for name in ("sensitivity", "specificity", "balanced_accuracy", "likelihood_ratio_positive"):
+        assert found[name] == pytest.approx(plain[name], nan_ok=True)
+    same = measure(ranking, columns, ranking.unweighted, truth.mean())[:, 0]
+    assert same == pytest.approx(np.array(list(plain.values())), nan_ok=True)
 
 
 def test_a_score_equal_to_a_fixed_threshold_is_called():

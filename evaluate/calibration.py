@@ -1,0 +1,282 @@
+"""Calibration: whether a probability of 20% means melanoma in one lesion of five."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import expit, logit, ndtri
+
+from evaluate.alignment import align
+from evaluate.estimate import estimate
+from evaluate.labels import Labels
+from evaluate.measure import resampled
+from evaluate.metrics import Counts, Floats
+from evaluate.predictions import Kind, Predictions, system_title
+from evaluate.resampling import LEVEL
+from evaluate.scores import Metric
+
+BINS = 10
+"""Number of equal-mass bins of the reliability data and the expected calibration error."""
+
+_ITERATIONS = 60
+_LONGEST_STEP = 3.0
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """A calibration figure: the header of its column, and what it says."""
+
+    title: str
+    definition: str
+
+
+FIGURES: dict[str, Figure] = {
+    "brier": Figure("Brier score", "Mean squared difference of probability and outcome; 0 is perfect."),
+    "slope": Figure(
+        "Calibration slope", "Slope of the outcome on the logit of the score; 1 is perfect, less is overconfident."
+    ),
+    "intercept": Figure("Calibration intercept", "Intercept of that regression; 0 is perfect."),
+    "in_the_large": Figure(
+        "Calibration in the large",
+        "Intercept with the slope held at 1; 0 is perfect, less means that scores are too high on average.",
+    ),
+    "ece": Figure(
+        "Expected calibration error",
+        f"Mean gap of melanoma share and mean score over {BINS} bins of equal numbers; 0 is perfect.",
+    ),
+}  # fmt: skip
+"""Calibration figures by name, in the order of tables."""
+
+
+class Bin(msgspec.Struct, frozen=True, kw_only=True):
+    """Lesion images of similar scores.
+
+    Attributes:
+        n: How many.
+        positives: How many of them are melanomas.
+        score: Their mean score.
+        observed: The share of melanomas among them, with its Wilson interval over lesions: a
+            bootstrap would call a bin without melanomas certain.
+    """
+
+    n: int
+    positives: int
+    score: float
+    observed: Metric
+
+
+class SystemCalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """Calibration of one system.
+
+    Attributes:
+        system: Its name.
+        title: Its name in tables.
+        metrics: The `FIGURES` by their names.
+        bins: Reliability data, from the lowest scores up; empty for ranks.
+    """
+
+    system: str
+    title: str
+    metrics: dict[str, Metric]
+    bins: tuple[Bin, ...] = ()
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """Calibration of systems on one test set.
+
+    Attributes:
+        systems: One for each system.
+        test_prevalence: The share of melanomas in the test set.
+        level: Level of the intervals, from resamples of whole patients.
+        resamples: Number of resamples.
+        seed: Their seed.
+    """
+
+    systems: tuple[SystemCalibration, ...]
+    test_prevalence: float
+    level: float
+    resamples: int
+    seed: int
+
+
+def refused(kind: Kind) -> str:
+    """Why scores of a kind may not be taken for probabilities; empty where they may.
+
+    Every figure that takes a score for a probability asks here.
+    """
+    return "" if kind == "probability" else "the scores are ranks, or not known to be probabilities"
+
+
+def calibration_of(
+    predictions: Sequence[Predictions], labels: Labels, *, resamples: int = 1000, seed: int = 0
+) -> Calibration:
+    """Calibration of each system, with intervals from a bootstrap over patients.
+
+    The Brier score is the mean squared difference of probability and outcome (Brier 1950, Mon.
+    Weather Rev. 78, 1). Slope and intercept are those of logistic recalibration, outcome on logit
+    of the score (Cox 1958, Biometrika 45, 562); calibration in the large is the intercept with the slope
+    held at 1 (Van Calster et al. 2019, BMC Med. 17, 230). The expected calibration error averages the
+    gap of melanoma share and mean score over bins of equal numbers (Nguyen & O'Connor 2015,
+    EMNLP; Nixon et al. 2019, CVPR workshops); images of one score share a bin.
+
+    Do not trust calibration to carry over: it changes with how frequent melanoma is, and a biopsy
+    series is not a clinic. The Brier score mixes calibration with ranking and with prevalence. The
+    expected calibration error is too high in small sets, more so the more bins, and resampling adds
+    to that: it gets no interval. From ranks nothing here is computed.
+
+    Args:
+        predictions: One for each system.
+        labels: Of all images, and no others.
+        resamples: Number of resamples.
+        seed: Seed of the resamples.
+
+    Raises:
+        InputError: Predictions and labels do not fit together.
+        UsageError: Too few resamples are asked for.
+    """
+    melanoma = labels.table["melanoma"].to_numpy()
+    clusters, _ = pd.factorize(labels.table["patient"])
+    systems = []
+    for given in predictions:
+        aligned = align(given, labels)
+        reason = refused(aligned.kind)
+        metrics: dict[str, Metric] = dict.fromkeys(FIGURES, Metric(value=None, reason=reason))
+        bins: tuple[Bin, ...] = ()
+        if not reason:
+            metrics, bins = _of_system(aligned.scores, melanoma, clusters, resamples, seed)
+        systems.append(
+            SystemCalibration(
+                system=given.system, title=system_title(given.system), metrics=metrics, bins=bins
+            )
+        )
+    return Calibration(
+        systems=tuple(systems),
+        test_prevalence=float(melanoma.mean()),
+        level=LEVEL,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def equal_mass_bins(scores: Floats, bins: int = BINS) -> npt.NDArray[np.intp]:
+    """The bin of each image, from 0 for the lowest scores; equal scores share a bin.
+
+    An image with k of n images below it is in bin floor(bins · k / n), so that bins hold equal
+    numbers where no scores are equal. A bin may be empty where many are.
+
+    >>> equal_mass_bins(np.array([0.1, 0.4, 0.2, 0.9]), 2).tolist()
+    [0, 1, 0, 1]
+    >>> equal_mass_bins(np.array([0.5, 0.5, 0.5, 0.9]), 2).tolist()
+    [0, 0, 0, 1]
+    """
+    below = np.searchsorted(np.sort(scores), scores)
+    found: npt.NDArray[np.intp] = bins * below // len(scores)
+    return found
+
+
+def recalibration(
+    scores: Floats, melanoma: npt.NDArray[np.bool_], weights: npt.NDArray[Any], *, slope: bool = True
+) -> Floats:
+    """Maximum-likelihood logistic regression of the outcome on the logit of the score.
+
+    Args:
+        scores: Probabilities strictly between 0 and 1, shape (images,).
+        melanoma: Outcomes, shape (images,).
+        weights: How often each image counts, shape (images, resamples).
+        slope: Whether the slope is fitted, or held at 1.
+
+    Returns:
+        Intercept and slope, shape (2, resamples); NaN where there is no finite maximum, because
+        the scores separate the classes, are all equal, or a class is missing.
+    """
+    logits = logit(scores)
+    centre, spread = (logits.mean(), logits.std() or 1.0) if slope else (0.0, 1.0)
+    x = ((logits - centre) / spread)[:, np.newaxis]
+    found = np.stack([np.zeros(weights.shape[1]), np.full(weights.shape[1], 0.0 if slope else 1.0)])
+    step = np.full_like(found, np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for _ in range(_ITERATIONS):
+            expected = expit(found[0] + found[1] * x)
+            residual = weights * (melanoma[:, np.newaxis] - expected)
+            variance = weights * expected * (1 - expected)
+            step = _newton_step(x[:, 0], residual, variance, slope)
+            # Short steps cannot overshoot into the flat ends of the logistic curve.
+            found += np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
+            if not (np.abs(step) > 1e-9).any():
+                break
+    found[:, ~(np.abs(step) <= 1e-9).all(axis=0)] = np.nan
+    fitted = found[1] / spread
+    return np.stack([found[0] - fitted * centre, fitted])
+
+
+def _newton_step(x: Floats, residual: Floats, variance: Floats, slope: bool) -> Floats:
+    gradient, curvature = residual.sum(axis=0), variance.sum(axis=0)
+    if not slope:
+        return np.stack([gradient / curvature, np.zeros_like(gradient)])
+    gradient_x, mixed, curvature_x = x @ residual, x @ variance, x**2 @ variance
+    determinant = curvature * curvature_x - mixed**2
+    return np.stack(
+        [
+            (curvature_x * gradient - mixed * gradient_x) / determinant,
+            (curvature * gradient_x - mixed * gradient) / determinant,
+        ]
+    )
+
+
+def _of_system(
+    scores: Floats, melanoma: npt.NDArray[np.bool_], clusters: npt.NDArray[np.intp], resamples: int, seed: int
+) -> tuple[dict[str, Metric], tuple[Bin, ...]]:
+    bin_of = equal_mass_bins(scores)
+    members = [bin_of == number for number in np.unique(bin_of)]
+    inside = bool(((scores > 0) & (scores < 1)).all())
+
+    def figures(weights: Counts) -> Floats:
+        images = weights[clusters].astype(np.float64)
+        brier = ((scores - melanoma) ** 2) @ images / images.sum(axis=0)
+        fits = [
+            recalibration(scores, melanoma, images, slope=slope)
+            if inside
+            else np.full((2, images.shape[1]), np.nan)
+            for slope in (True, False)
+        ]
+        return np.stack([brier, fits[0][1], fits[0][0], fits[1][0]])
+
+    values = figures(np.ones((clusters.max() + 1, 1), dtype=np.int32))[:, 0].tolist()
+    drawn = resampled(figures, int(clusters.max()) + 1, resamples, seed, rows=len(scores))
+    flat = (
+        "the scores separate the classes or are all equal"
+        if inside
+        else "a score is exactly 0 or 1, where the logit is infinite"
+    )
+    reasons = {"brier": "", "slope": flat, "intercept": flat, "in_the_large": flat}
+    metrics = {
+        name: estimate(value, replicated, reason)
+        for (name, reason), value, replicated in zip(reasons.items(), values, drawn, strict=True)
+    }
+    bins = tuple(
+        Bin(
+            n=int(each.sum()),
+            positives=int(melanoma[each].sum()),
+            score=float(scores[each].mean()),
+            observed=_share(int(melanoma[each].sum()), int(each.sum())),
+        )
+        for each in members
+    )
+    gaps = [abs(each.positives - each.n * each.score) for each in bins]
+    ece = Metric(
+        value=sum(gaps) / len(scores),
+        reason="no interval: resampling adds to this figure, so that an interval would lie too high",
+    )
+    return {**metrics, "ece": ece}, bins
+
+
+def _share(positives: int, n: int) -> Metric:
+    """A share with its interval by Wilson (1927, J. Am. Stat. Assoc. 22, 209)."""
+    z = float(ndtri((1 + LEVEL) / 2))
+    centre = (positives + z**2 / 2) / (n + z**2)
+    half = z / (n + z**2) * (positives * (n - positives) / n + z**2 / 4) ** 0.5
+    return Metric(value=positives / n, low=max(0.0, centre - half), high=min(1.0, centre + half))

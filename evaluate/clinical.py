@@ -1,0 +1,74 @@
+"""All that a clinic asks of systems, asked for at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from evaluate.calibration import Calibration, calibration_of
+from evaluate.decision import DecisionCurves, decision_curves
+from evaluate.development import Development
+from evaluate.labels import Labels
+from evaluate.operating import OperatingPoints, operating_points
+from evaluate.predictions import Predictions
+from evaluate.protocols import OperatingPoint
+from evaluate.subgroups import Subgroups, by_subgroup
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for.
+
+    Attributes:
+        points: Operating points; none where empty.
+        development: Predictions that lock their thresholds, by system.
+        prevalence: The share of melanomas to re-weight to; None for that of the test set.
+        decision_curves: Whether net benefit is asked for.
+        calibration: Whether calibration is.
+        subgroups: Whether subgroups are.
+    """
+
+    points: tuple[OperatingPoint, ...] = ()
+    development: Mapping[str, Development] = {}
+    prevalence: float | None = None
+    decision_curves: bool = False
+    calibration: bool = False
+    subgroups: bool = False
+
+
+class Clinical(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was found of it; None for what was not asked for."""
+
+    operating_points: OperatingPoints | None = None
+    decision_curves: DecisionCurves | None = None
+    calibration: Calibration | None = None
+    subgroups: Subgroups | None = None
+
+
+def clinical(
+    predictions: Sequence[Predictions],
+    labels: Labels,
+    request: Request,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Clinical:
+    """Answers a request; all figures share the resamples of one seed.
+
+    Raises:
+        InputError: The files do not fit together.
+        UsageError: A point or the prevalence is not a share, or too few resamples are asked for.
+    """
+    given: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    weighted = {**given, "prevalence": request.prevalence}
+    return Clinical(
+        operating_points=operating_points(
+            predictions, labels, request.points, development=request.development, **weighted
+        )
+        if request.points
+        else None,
+        decision_curves=decision_curves(predictions, labels, **weighted) if request.decision_curves else None,
+        calibration=calibration_of(predictions, labels, **given) if request.calibration else None,
+        subgroups=by_subgroup(predictions, labels, **given) if request.subgroups else None,
+    )

@@ -1,0 +1,94 @@
+"""Development predictions, from which thresholds are taken before the test set is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from evaluate.alignment import Aligned, align
+from evaluate.labels import Labels, read_labels
+from evaluate.metrics import Ranking
+from evaluate.predictions import Kind, Predictions, find, system_title
+from zoo.errors import InputError
+
+
+class Development(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Scores of a system on development images, from which its thresholds are taken.
+
+    Attributes:
+        ranking: Those scores with their labels.
+        images: Their images.
+        kind: Whether they are probabilities or ranks.
+        path: The file.
+        sha256: Its checksum.
+    """
+
+    ranking: Ranking
+    images: pd.Index[str]
+    kind: Kind
+    path: str
+    sha256: str
+
+
+def read_development(files: Sequence[Path], labels: Path | None = None) -> dict[str, Development]:
+    """Development predictions by system.
+
+    Args:
+        files: Files or folders of predictions, named or matched as those that are scored.
+        labels: The table of their labels; None where each is a CSV file with a column `y_true`.
+
+    Raises:
+        InputError: A file is broken, or nothing says which of its images are melanomas.
+    """
+    found, _ = find(files, extra=True)
+    table = read_labels(labels) if labels else None
+    development = {}
+    for each in found:
+        own = table or _own_labels(each)
+        aligned = align(each, own)
+        melanoma = own.table["melanoma"].to_numpy()
+        development[each.system] = Development(
+            ranking=Ranking(aligned.scores, melanoma, np.arange(len(melanoma))),
+            images=own.table.index,
+            kind=aligned.kind,
+            path=each.path,
+            sha256=each.sha256,
+        )
+    return development
+
+
+def _own_labels(predictions: Predictions) -> Labels:
+    if "y_true" not in predictions.table:
+        raise InputError(
+            f"{predictions.path}: has no column y_true, so nothing says which development images are "
+            "melanomas; add one, or give the table of their labels"
+        )
+    return read_labels(predictions.path, columns={"target": "y_true"})
+
+
+def carries_over(dev: Development, aligned: Aligned, given: Predictions, labels: Labels) -> list[str]:
+    """Checks that a threshold carries over; what a reader must know where it does so badly.
+
+    Raises:
+        InputError: Development images are test images, or the scores are of another kind.
+    """
+    if shared := len(dev.images.intersection(labels.table.index)):
+        raise InputError(
+            f"{dev.path}: {shared} of its images are test images of {labels.path}; a threshold that "
+            "knows the test set is not locked: leave them out"
+        )
+    if dev.kind != aligned.kind:
+        raise InputError(
+            f"{dev.path}: development scores are of kind {dev.kind!r}, those of {given.path} are of kind "
+            f"{aligned.kind!r}; a threshold carries over only between scores of one kind"
+        )
+    if dev.kind == "rank":
+        return [
+            f"{system_title(given.system)}: its scores are ranks within their own set of images, so a threshold "
+            "means another score on another set."
+        ]
+    return []

@@ -1,0 +1,197 @@
+"""Operating points and decision curves: what locks a threshold, what is n/a, and what prevalence changes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluate import Labels, OperatingPoint, Predictions, decision_curves, operating_points, read_development
+from evaluate.estimate import estimate
+from evaluate.operating import FIGURES, POINTS, read_point
+from zoo.errors import InputError, UsageError
+
+RANDOM = np.random.default_rng(8)
+TRUTH = np.arange(160) % 4 == 0
+SCORES = np.clip(0.35 + 0.25 * TRUTH + 0.15 * RANDOM.normal(size=160), 0.01, 0.99)
+AT_90 = OperatingPoint(by="sensitivity", value=0.9)
+
+
+def labels(truth=TRUTH, prefix="I") -> Labels:
+    images = [f"{prefix}{i}" for i in range(len(truth))]
+    patients = [f"P{i // 2}" for i in range(len(truth))]
+    table = pd.DataFrame({"melanoma": truth, "patient": patients, "lesion": None}, index=images)
+    return Labels(
+        table=table, image_of=pd.Series(images, index=images), without_patient=0, path="l.csv", sha256=""
+    )
+
+
+def predictions(scores=SCORES, system="sge_b3", kind="probability") -> Predictions:
+    table = pd.DataFrame({"image": [f"I{i}" for i in range(len(scores))], "score": scores})
+    return Predictions(system=system, kind=kind, table=table)
+
+
+@pytest.fixture
+def development(tmp_path):
+    """Writes development predictions, of melanomas that score 0.01, 0.02 ... 1 unless told otherwise."""
+
+    def write(name="SGE-B3.csv", prefix="D", scores=None, **more):
+        scores = np.arange(1, 101) / 100 if scores is None else scores
+        table = pd.DataFrame({"image_name": [f"{prefix}{i}" for i in range(len(scores) + 10)]})
+        table["target"] = [*scores, *np.full(10, 0.005)]
+        table["y_true"] = [1] * len(scores) + [0] * 10
+        table.assign(**more).to_csv(tmp_path / name, index=False)
+        return tmp_path / name
+
+    return write
+
+
+def test_a_threshold_chosen_on_the_test_set_says_so_and_is_chosen_anew_in_every_resample():
+    (row,) = operating_points([predictions()], labels(), [AT_90]).rows
+    assert row.threshold_from == "test set"
+    assert row.threshold == np.sort(SCORES[TRUTH])[::-1][35]  # 36 of 40 melanomas
+    assert {metric.threshold_from for metric in row.metrics.values()} == {"test set"}
+    assert {metric.threshold for metric in row.metrics.values()} == {row.threshold}
+    assert row.metrics["sensitivity"].value == 0.9
+    assert row.metrics["sensitivity"].low >= 0.9
+
+
+def test_a_locked_threshold_is_that_of_the_development_set_and_stays(development):
+    locked = read_development([development()])
+    point = OperatingPoint(by="sensitivity", value=0.5)
+    (row,) = operating_points([predictions()], labels(), [point], development=locked).rows
+    called = SCORES >= 0.51
+    assert (row.threshold, row.threshold_from) == (0.51, "development")
+    assert {metric.threshold_from for metric in row.metrics.values()} == {"development"}
+    assert row.metrics["sensitivity"].value == called[TRUTH].mean()
+    assert row.metrics["specificity"].value == pytest.approx(1 - called[~TRUTH].mean())
+    assert row.metrics["ppv"].value == pytest.approx(TRUTH[called].mean())
+    assert row.metrics["npv"].value == pytest.approx(1 - TRUTH[~called].mean())
+    assert row.metrics["number_needed_to_biopsy"].value == pytest.approx(1 / TRUTH[called].mean())
+    low, high = row.metrics["sensitivity"].low, row.metrics["sensitivity"].high
+    shares = []
+    for drawn in np.random.default_rng(0).integers(80, size=(1000, 80)):
+        times = np.bincount(drawn, minlength=80)[np.arange(160) // 2]
+        shares.append(times[TRUTH & called].sum() / times[TRUTH].sum())
+    assert (low, high) == pytest.approx(np.quantile(shares, [0.025, 0.975]), abs=1e-12)
+
+
+def test_systems_without_development_predictions_are_marked_beside_those_with(development):
+    locked = read_development([development()])
+    found = operating_points([predictions(), predictions(system="b")], labels(), POINTS, development=locked)
+    assert [(row.system, row.threshold_from) for row in found.rows] == [
+        *[("sge_b3", "development")] * 3,
+        *[("b", "test set")] * 3,
+    ]
+
+
+def test_labels_of_development_predictions_may_be_a_table_of_their_own(development, tmp_path):
+    path = development()
+    own = pd.read_csv(path)
+    own.rename(columns={"y_true": "melanoma"}).drop(columns="target").to_csv(tmp_path / "t.csv", index=False)
+    own.drop(columns="y_true").to_csv(path, index=False)
+    with pytest.raises(InputError, match="has no column y_true"):
+        read_development([path])
+    found = read_development([path], tmp_path / "t.csv")
+    assert operating_points([predictions()], labels(), [AT_90], development=found).rows[0].threshold == 0.11
+
+
+def test_a_threshold_that_does_not_carry_over_is_refused_or_told(development):
+    locked = read_development([development()])
+    with pytest.raises(InputError, match="'probability', those of predictions are of kind 'rank'"):
+        operating_points([predictions(kind="rank")], labels(), [AT_90], development=locked)
+    ranks = read_development([development("mine.csv")])  # of no known system, so taken as ranks
+    mine = predictions(system="mine", kind="rank")
+    found = operating_points([mine], labels(), [AT_90], development=ranks)
+    assert "ranks within their own set" in found.notes[0]
+    known = read_development([development(prefix="I")])
+    with pytest.raises(InputError, match="110 of its images are test images"):
+        operating_points([predictions()], labels(), [AT_90], development=known)
+    with pytest.raises(UsageError, match="of sge_b3, which is not scored"):
+        operating_points([mine], labels(), [AT_90], development=locked)
+
+
+def test_what_is_not_defined_says_why(development):
+    never = read_development([development(scores=[1.0] * 10)])
+    (row,) = operating_points([predictions()], labels(), [AT_90], development=never).rows
+    assert row.metrics["sensitivity"].value == 0
+    assert row.metrics["sensitivity"].reason == "no interval: the same in every resample"
+    for name in ("ppv", "likelihood_ratio_positive", "number_needed_to_biopsy"):
+        assert row.metrics[name].value is None
+        assert row.metrics[name].reason == FIGURES[name].undefined
+    perfect = operating_points([predictions(TRUTH * 0.5 + 0.2)], labels(), [AT_90]).rows[0].metrics
+    assert perfect["likelihood_ratio_positive"].value is None
+    assert perfect["likelihood_ratio_positive"].reason == "no lesion but melanomas is called"
+    assert perfect["ppv"].value == 1
+    backwards = np.where(TRUTH, 0.1, 0.9)
+    (row,) = operating_points(
+        [predictions(backwards)], labels(), [OperatingPoint(by="specificity", value=0.9)]
+    ).rows
+    assert row.threshold is None
+    assert row.metrics["sensitivity"].value == 0
+    assert row.metrics["sensitivity"].threshold is None
+
+
+def test_an_infinite_end_of_an_interval_is_not_hidden():
+    values = np.linspace(1, 2, 1000)
+    values[:40] = np.inf
+    found = estimate(1.5, values, "no melanoma is called")
+    assert found.low == pytest.approx(np.quantile(values, 0.025), abs=0.002)
+    assert found.high is None
+    assert found.reason == "no upper end: no melanoma is called in too many resamples"
+    values[:40] = np.nan
+    assert estimate(1.5, values, "").high == pytest.approx(np.nanquantile(values, 0.975))
+    values[:60] = np.nan
+    assert estimate(1.5, values, "no call").reason == "no interval: no call in 60 of 1000 resamples"
+    assert estimate(1.5, values, "no call").low is None
+    with pytest.raises(UsageError, match="at least 40"):
+        estimate(1.5, values[:39], "")
+
+
+def test_prevalence_moves_predictive_values_and_is_recorded():
+    plain, weighted = (
+        operating_points([predictions()], labels(), [AT_90], prevalence=share) for share in (None, 0.02)
+    )
+    assert (plain.prevalence, plain.test_prevalence, weighted.prevalence) == (None, 0.25, 0.02)
+    before, after = plain.rows[0].metrics, weighted.rows[0].metrics
+    se, sp = before["sensitivity"].value, before["specificity"].value
+    assert after["ppv"].value == pytest.approx(se * 0.02 / (se * 0.02 + (1 - sp) * 0.98))
+    assert after["number_needed_to_biopsy"].value == pytest.approx(1 / after["ppv"].value)
+    for name, figure in FIGURES.items():
+        assert (after[name].value == pytest.approx(before[name].value)) != figure.of_prevalence
+
+
+def test_wrong_words():
+    for text in ("auc=0.9", "sensitivity", "sensitivity=90%", "sensitivity=x"):
+        with pytest.raises(UsageError, match="write it as sensitivity"):
+            read_point(text)
+    with pytest.raises(UsageError, match="at most 1"):
+        operating_points([predictions()], labels(), [read_point("sensitivity=90")])
+    for prevalence in (0, 1, 2):
+        with pytest.raises(UsageError, match="above 0 and below 1"):
+            operating_points([predictions()], labels(), [AT_90], prevalence=prevalence)
+        with pytest.raises(UsageError, match="above 0 and below 1"):
+            decision_curves([predictions()], labels(), prevalence=prevalence)
+    with pytest.raises(UsageError, match="too few"):
+        operating_points([predictions()], labels(), [AT_90], resamples=10)
+
+
+@pytest.mark.parametrize("prevalence", [None, 0.02])
+def test_net_benefit_by_hand(prevalence):
+    thresholds = (0.05, 0.3, 0.5)
+    found = decision_curves([predictions()], labels(), thresholds, prevalence=prevalence)
+    share = prevalence or 0.25
+    for t, treat_all, metric in zip(thresholds, found.treat_all, found.systems[0].net_benefit, strict=True):
+        called = t <= SCORES
+        expected = share * called[TRUTH].mean() - (1 - share) * called[~TRUTH].mean() * t / (1 - t)
+        assert metric.value == pytest.approx(expected)
+        assert treat_all == pytest.approx(share - (1 - share) * t / (1 - t))
+        if metric.low is not None:
+            assert metric.low < metric.value < metric.high
+    assert found.systems[0].net_benefit[1].low is not None
+
+
+def test_net_benefit_needs_probabilities():
+    (system,) = decision_curves([predictions(kind="rank")], labels()).systems
+    assert {metric.value for metric in system.net_benefit} == {None}
+    assert {metric.reason for metric in system.net_benefit} == {
+        "the scores are ranks, or not known to be probabilities"
+    }
