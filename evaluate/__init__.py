@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evaluate.alignment import Aligned, align
     from evaluate.labels import Labels, read_labels
+    from evaluate.paired import Difference
     from evaluate.predictions import Predictions, find, read_predictions, write_predictions
     from evaluate.protocols import PROTOCOLS
-    from evaluate.scores import Difference, Metric, Scores, SystemScores, difference, score
+    from evaluate.scores import Metric, Scores, SystemScores, difference, score
 
 __all__ = [
     "PROTOCOLS",
@@ -38,9 +39,10 @@ __all__ = [
 _HOMES = {
     "alignment": ("Aligned", "align"),
     "labels": ("Labels", "read_labels"),
+    "paired": ("Difference",),
     "predictions": ("Predictions", "find", "read_predictions", "write_predictions"),
     "protocols": ("PROTOCOLS",),
-    "scores": ("Difference", "Metric", "Scores", "SystemScores", "difference", "score"),
+    "scores": ("Metric", "Scores", "SystemScores", "difference", "score"),
 }
 
 
