@@ -178,8 +178,9 @@ def _existing(**kind: bool) -> click.Path:
 def _scoring_options(command: F) -> F:
     """What `score`, `compare` and `reproduce` have in common."""
     for option in (
+        click.option("--reference", metavar="NAME", help="System whose scores the others' are compared with: by default the first winner, or the first of all."),
         click.option("--seed", default=0, show_default=True, help="Seed of the resamples."),
-        click.option("--resamples", default=1000, show_default=True, help="Bootstrap resamples of each interval."),
+        click.option("--resamples", default=2000, show_default=True, help="Bootstrap resamples of each interval."),
         click.option(
             "--protocol", type=click.Choice(["clinical", "paper"]), default="clinical", show_default=True,
             help="clinical: intervals over patients. paper: what the paper's authors report.",
@@ -267,6 +268,7 @@ def score(
     protocol: str,
     resamples: int,
     seed: int,
+    reference: str | None,
     extra: bool,
     as_json: bool,
     request: Request,
@@ -294,10 +296,11 @@ def score(
     _say_left_out(inputs.left_out)
     found = run(inputs.predictions, inputs.labels, protocol, resamples=resamples, seed=seed)
     more = clinical(inputs.predictions, inputs.labels, request, resamples=resamples, seed=seed)
+    tables = [*scored(found, reference), *clinic.tables(more)]
     if as_json:
         _print_json({**_fields(found), **_fields(more)})
     else:
-        _print_tables([scored(found), *clinic.tables(more)])
+        _print_tables(tables)
 
 
 @main.command()

@@ -16,12 +16,14 @@ from sklearn import metrics as reference
 
 from evaluate.measure import replicates
 from evaluate.metrics import Ranking
+from evaluate.paired import differences
 from evaluate.protocols import PROTOCOLS
 from evaluate.resampling import bootstrap
 
 IMAGES, PATIENTS, MELANOMAS, SYSTEMS, RESAMPLES = 603, 435, 95, 8, 10_000
 COLUMNS = PROTOCOLS["clinical"].columns
 LEAST_SPEEDUP = 50
+MOST_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,12 @@ def systems():
 def engine(scores, truth, clusters, resamples):
     """Figures of all systems, shape (systems, figures, resamples)."""
     return replicates([Ranking(each, truth, clusters) for each in scores], COLUMNS, resamples, seed=0)
+
+
+def paired(scores, truth, clusters, resamples):
+    """The same, and the differences of all pairs of systems with their intervals and p-values."""
+    drawn = engine(scores, truth, clusters, resamples)
+    return differences([str(each) for each in range(len(scores))], COLUMNS, drawn[..., 0], drawn, 0)
 
 
 def loop(scores, truth, clusters, resamples):
@@ -72,3 +80,11 @@ def test_speedup(benchmark, systems):
         speedup = per_resample / (benchmark.stats.stats.median / RESAMPLES)
         benchmark.extra_info["speedup over a loop over scikit-learn"] = round(speedup)
         assert speedup > LEAST_SPEEDUP
+
+
+def test_all_pairs(benchmark, systems):
+    """All clinical figures in 10,000 resamples, with the differences of all 28 pairs: seconds, not minutes."""
+    found = benchmark.pedantic(paired, args=(*systems, RESAMPLES), rounds=3, warmup_rounds=1)
+    assert len(found) == len(COLUMNS) * SYSTEMS * (SYSTEMS - 1) // 2
+    if benchmark.stats is not None:
+        assert benchmark.stats.stats.median < MOST_SECONDS

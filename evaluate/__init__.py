@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from evaluate.development import Development, read_development
     from evaluate.labels import Labels, read_labels
     from evaluate.operating import OperatingPoints, operating_points
+    from evaluate.paired import Difference
     from evaluate.predictions import Predictions, find, read_predictions, write_predictions
     from evaluate.protocols import PROTOCOLS, OperatingPoint
-    from evaluate.scores import Difference, Metric, Scores, SystemScores, difference, score
+    from evaluate.scores import Metric, Scores, SystemScores, difference, score
     from evaluate.subgroups import Subgroups, by_subgroup
 
 __all__ = [
@@ -58,9 +59,10 @@ _HOMES = {
     "development": ("Development", "read_development"),
     "labels": ("Labels", "read_labels"),
     "operating": ("OperatingPoints", "operating_points"),
+    "paired": ("Difference",),
     "predictions": ("Predictions", "find", "read_predictions", "write_predictions"),
     "protocols": ("PROTOCOLS", "OperatingPoint"),
-    "scores": ("Difference", "Metric", "Scores", "SystemScores", "difference", "score"),
+    "scores": ("Metric", "Scores", "SystemScores", "difference", "score"),
     "subgroups": ("Subgroups", "by_subgroup"),
 }
 

@@ -14,9 +14,11 @@ from evaluate.alignment import Aligned, align
 from evaluate.labels import Labels
 from evaluate.measure import measure, replicates, threshold
 from evaluate.metrics import Floats, Ranking
+from evaluate.paired import Difference, differences, groups
 from evaluate.predictions import Kind, Predictions, system_title
 from evaluate.protocols import Column, Protocol
-from evaluate.resampling import LEVEL, interval, undefined
+from evaluate.resampling import LEVEL, RESAMPLES, interval, undefined
+from evaluate.textbook import tests
 from zoo.errors import UsageError
 
 FEWEST_RESAMPLES = 40
@@ -37,6 +39,8 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         threshold_from: Where the threshold comes from: `fixed` by the protocol; locked on
             `development` predictions; or chosen on the `test set`, or on `each resample` anew, which makes the figure optimistic.
         undefined: In how many resamples the figure is not defined, because they lack a class.
+        group: Its letters: systems that share one cannot be told apart by this figure
+            (`evaluate.paired`). Empty for a figure that is not compared.
         note: What a reader of this figure must know.
     """
 
@@ -47,6 +51,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float | None = None
     threshold_from: Literal["fixed", "development", "test set", "each resample"] | None = None
     undefined: int = 0
+    group: str = ""
     note: str = ""
 
 
@@ -90,6 +95,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
         resamples: Number of resamples; all systems and figures share them.
         seed: Seed of the resamples.
         systems: Scores of each system, in the order of the predictions.
+        differences: Of all pairs of systems, for every figure of the test set.
         notes: What a reader must know of all of them.
     """
 
@@ -104,35 +110,8 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     resamples: int
     seed: int
     systems: tuple[SystemScores, ...]
+    differences: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure of system `a` minus that of system `b` on the same images.
-
-    Attributes:
-        a: Name of the one system.
-        b: Name of the other.
-        metric: Name of the figure.
-        value: The difference on the test set.
-        low: Lower end of its 95% percentile interval over paired resamples; None as `reason` says.
-        high: Upper end.
-        separable: Whether the interval leaves out 0; None where there is none.
-        reason: Why there is no interval.
-        resamples: Number of resamples.
-        seed: Their seed.
-    """
-
-    a: str
-    b: str
-    metric: str
-    value: float
-    low: float | None
-    high: float | None
-    separable: bool | None
-    reason: str
-    resamples: int
-    seed: int
 
 
 def score(
@@ -140,7 +119,7 @@ def score(
     labels: Labels,
     protocol: str = "clinical",
     *,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Scores:
     """Scores systems on the same lesion images.
@@ -164,9 +143,11 @@ def score(
     aligned = [align(each, labels) for each in predictions]
     rankings = _rankings(aligned, labels, plan)
     drawn = _replicates(rankings, plan.columns, resamples, seed)
+    points = np.stack([measure(ranking, plan.columns, ranking.unweighted)[:, 0] for ranking in rankings])
     systems = []
-    for given, scored, ranking, values in zip(predictions, aligned, rankings, drawn, strict=True):
-        points = measure(ranking, plan.columns, ranking.unweighted)[:, 0].tolist()
+    for given, scored, ranking, figures, values in zip(
+        predictions, aligned, rankings, points, drawn, strict=True
+    ):
         systems.append(
             SystemScores(
                 system=given.system,
@@ -177,11 +158,20 @@ def score(
                 rows_per_image=scored.rows_per_image,
                 metrics={
                     column.name: _metric(column, ranking, point, replicated, scored.kind)
-                    for column, point, replicated in zip(plan.columns, points, values, strict=True)
+                    for column, point, replicated in zip(plan.columns, figures.tolist(), values, strict=True)
                 },
                 notes=scored.notes,
             )
         )
+    cuts = [[each.metrics[column.name].threshold for column in plan.columns] for each in systems]
+    textbook = tests(
+        plan.columns,
+        np.stack([each.scores for each in aligned]),
+        labels.table["melanoma"].to_numpy(),
+        cuts,
+        [not _chosen_here(column.name, systems) for column in plan.columns],
+    )
+    found = differences([each.system for each in systems], plan.columns, points, drawn, seed, textbook)
     return Scores(
         protocol=plan.name,
         labels=labels.path,
@@ -193,7 +183,8 @@ def score(
         level=LEVEL,
         resamples=resamples,
         seed=seed,
-        systems=tuple(systems),
+        systems=_grouped(systems, found),
+        differences=found,
         notes=_notes(labels, plan),
     )
 
@@ -204,7 +195,7 @@ def difference(
     metric: str,
     labels: Labels,
     *,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
     """A figure of the `clinical` protocol of one system minus that of another, paired.
@@ -215,24 +206,9 @@ def difference(
         InputError: Predictions and labels do not fit together.
         UsageError: There is no such metric, or too few resamples are asked for.
     """
-    plan = protocols.named("clinical")
-    columns = (plan.column(metric),)
-    rankings = _rankings([align(each, labels) for each in (a, b)], labels, plan)
-    point_a, point_b = (measure(ranking, columns, ranking.unweighted).item() for ranking in rankings)
-    drawn_a, drawn_b = _replicates(rankings, columns, resamples, seed)[:, 0]
-    low, high = interval(drawn_a - drawn_b)
-    return Difference(
-        a=a.system,
-        b=b.system,
-        metric=metric,
-        value=point_a - point_b,
-        low=low,
-        high=high,
-        separable=None if low is None or high is None else low > 0 or high < 0,
-        reason=undefined(drawn_a - drawn_b),
-        resamples=resamples,
-        seed=seed,
-    )
+    protocols.named("clinical").column(metric)
+    found = score([a, b], labels, resamples=resamples, seed=seed).differences
+    return next(each for each in found if each.metric == metric)
 
 
 def _rankings(aligned: Sequence[Aligned], labels: Labels, plan: Protocol) -> list[Ranking]:
@@ -266,6 +242,32 @@ def _metric(column: Column, ranking: Ranking, point: float, values: Floats, kind
         threshold_from=None if column.point is None else "fixed" if at_fixed else chosen_on,
         undefined=int(np.isnan(values).sum()),
         note=_RANKS if at_fixed and kind == "rank" else "",
+    )
+
+
+def _chosen_here(figure: str, systems: Sequence[SystemScores]) -> bool:
+    return any(each.metrics[figure].threshold_from == "test set" for each in systems)
+
+
+def _grouped(systems: Sequence[SystemScores], found: Sequence[Difference]) -> tuple[SystemScores, ...]:
+    """The systems with the letters of each figure that was compared."""
+    letters = {
+        name: groups(
+            [each.system for each in systems],
+            [each.metrics[name].value for each in systems],
+            [each for each in found if each.metric == name],
+        )
+        for name in dict.fromkeys(each.metric for each in found)
+    }
+    return tuple(
+        msgspec.structs.replace(
+            each,
+            metrics={
+                name: msgspec.structs.replace(metric, group=letters.get(name, {}).get(each.system, ""))
+                for name, metric in each.metrics.items()
+            },
+        )
+        for each in systems
     )
 
 

@@ -15,9 +15,9 @@ import msgspec
 from msgspec import Meta
 
 from benchmarks.parameters import RULES, parameters, reduction
+from evaluate.paired import Difference, adjusted, against
 from evaluate.protocols import title_of
-from evaluate.scores import Difference
-from reports.figures import estimate
+from reports.figures import estimate, p_value
 from reports.record import Finding, Record, Verdict, Word
 from zoo.errors import CardError
 
@@ -112,17 +112,6 @@ def _file() -> _File:
         raise CardError(f"reports/claims.toml: {error}") from error
 
 
-def pairs(wanted: Sequence[Claim]) -> list[tuple[str, str, str]]:
-    """The (system, reference, metric) comparisons that the claims need."""
-    found = [
-        (system, claim.reference, claim.metric)
-        for claim in wanted
-        if isinstance(claim, Better | Comparable)
-        for system in claim.systems
-    ]
-    return list(dict.fromkeys(found))
-
-
 def judge(claim: Claim, record: Record) -> Verdict:
     """What became of a claim, given a record of the paper's protocol and its differences."""
     if isinstance(claim, Figure):
@@ -177,14 +166,18 @@ def _figure(claim: Figure, record: Record) -> tuple[list[Finding], str]:
 
 def _difference(claim: Better | Comparable, record: Record) -> tuple[list[Finding], str]:
     findings = []
-    for found in record.differences:
-        if found.a not in claim.systems or (found.b, found.metric) != (claim.reference, claim.metric):
-            continue
+    # Holm over the pairs that the claim names: its own family, however many systems there are.
+    family = [
+        each
+        for each in against(record.differences, claim.reference)
+        if each.a in claim.systems and each.metric == claim.metric
+    ]
+    for found in adjusted(sorted(family, key=lambda each: claim.systems.index(each.a))):
         a, b = record.entry(found.a), record.entry(found.b)
         if a is None or b is None:
             continue
         if isinstance(claim, Better):
-            agrees = None if not found.separable else found.value > 0
+            agrees = found.value is not None and found.value > 0 if found.separable else None
             rule = f"{a.card.title} against {b.card.title}"
         else:
             agrees = _within(found, claim.margin)
@@ -192,6 +185,8 @@ def _difference(claim: Better | Comparable, record: Record) -> tuple[list[Findin
         figure = (
             f"{title_of(found.metric)} difference {estimate(found.value, found.low, found.high, signed=True)}"
         )
+        if found.p_adjusted is not None:
+            figure += f", {p_value(found.p_adjusted)}"
         findings.append(Finding(rule=rule, figure=figure, agrees=agrees))
     return findings, record.unscored or f"{claim.reference} is not in this comparison"
 

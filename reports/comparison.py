@@ -22,8 +22,9 @@ from benchmarks.timing import quick_latency
 from evaluate.clinical import Clinical, Request, clinical
 from evaluate.labels import Labels, read_labels
 from evaluate.predictions import Predictions, find
-from evaluate.scores import Scores, difference, score
-from reports.claims import claims, judge, pairs
+from evaluate.scores import Scores, score
+from reports.claims import claims, judge
+from reports.differences import reference
 from reports.record import Entry, InputFile, MemberCost, Record, Settings
 from zoo.card import Member, System
 from zoo.errors import UsageError
@@ -89,6 +90,10 @@ def compare(
         MelanomaZooError: A card cannot be built, an input is wrong or missing, or the device is not there.
     """
     scores = _score(systems, settings.protocol, settings, inputs)
+    if scores:
+        reference(scores, settings.reference)  # A name without scores is told before the counting.
+    elif settings.reference:
+        raise UsageError(f"no scores to compare with {settings.reference}; give --predictions and --labels")
     answers = _clinical(systems, request, settings, inputs) if request else None
     entries = _entries(systems, settings, progress)
     return Record(
@@ -112,29 +117,13 @@ def reproduce(
     inputs: Inputs | None = None,
     progress: Progress | None = None,
 ) -> Record:
-    """A comparison by both protocols, with the paired differences and verdicts of the paper's claims."""
+    """A comparison by both protocols, with verdicts on the paper's claims."""
     record = compare(systems, settings, inputs, progress)
     wanted = claims()
     if inputs:
         others = [name for name in ("paper", "clinical") if name != settings.protocol]
         more = [scores for name in others if (scores := _score(systems, name, settings, inputs))]
-        found = {each.system: each for each in inputs.predictions}
-        record = msgspec.structs.replace(
-            record,
-            scores=(*record.scores, *more),
-            differences=tuple(
-                difference(
-                    found[a],
-                    found[b],
-                    metric,
-                    inputs.labels,
-                    resamples=settings.resamples,
-                    seed=settings.seed,
-                )
-                for a, b, metric in pairs(wanted)
-                if a in found and b in found and record.entry(a) and record.entry(b)
-            ),
-        )
+        record = msgspec.structs.replace(record, scores=(*record.scores, *more))
     return msgspec.structs.replace(record, claims=tuple(judge(claim, record) for claim in wanted))
 
 

@@ -92,3 +92,12 @@ def estimate(value: float | None, low: float | None, high: float | None, *, sign
         return "n/a"
     shown = [with_sign(each) if signed else decimals(each) for each in (value, low, high) if each is not None]
     return shown[0] if len(shown) < 3 else f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def p_value(p: float) -> str:
+    """A p-value with three decimals, never as 0.
+
+    >>> p_value(0.0456), p_value(0.0004), p_value(1.0)
+    ('p 0.046', 'p <0.001', 'p 1.000')
+    """
+    return f"p {p:.3f}" if p >= 0.001 else "p <0.001"

@@ -15,7 +15,8 @@ from msgspec import Meta
 
 from benchmarks.results import Latency, Machine, Operations
 from evaluate.clinical import Clinical
-from evaluate.scores import Difference, Scores, SystemScores
+from evaluate.paired import Difference
+from evaluate.scores import Scores, SystemScores
 from zoo.card import System
 from zoo.errors import InputError
 from zoo.files import write
@@ -42,7 +43,11 @@ class InputFile(_Table, frozen=True):
 
 
 class Settings(_Table, frozen=True):
-    """What was asked for: the counting rule, the score protocol, and how latency was taken."""
+    """What was asked for: the counting rule, the score protocol, and how latency was taken.
+
+    `reference` is the system whose scores the others' are compared with; None leaves the choice to
+    `reports.differences`.
+    """
 
     rule: str
     protocol: str
@@ -50,6 +55,7 @@ class Settings(_Table, frozen=True):
     seed: int
     latency: Literal["quick", "off"]
     device: Literal["auto", "cpu", "cuda"]
+    reference: str | None = None
 
 
 class MemberCost(_Table, frozen=True):
@@ -110,7 +116,6 @@ class Record(_Table, frozen=True):
         scores: Scores of the systems that have predictions, by each protocol asked for.
         unscored: Why systems without scores have none.
         left_out: Prediction files that were left out, and why.
-        differences: Paired differences of scores, where asked for.
         claims: Verdicts on published claims, where asked for.
         clinical: Operating points, decision curves, calibration and subgroups, where asked for.
     """
@@ -125,13 +130,19 @@ class Record(_Table, frozen=True):
     scores: tuple[Scores, ...] = ()
     unscored: str = ""
     left_out: dict[str, str] = {}
-    differences: tuple[Difference, ...] = ()
     claims: tuple[Verdict, ...] = ()
     clinical: Clinical | None = None
 
     def entry(self, system: str) -> Entry | None:
         """The system of that name, if it is in this record."""
         return next((entry for entry in self.entries if entry.card.name == system), None)
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """Paired differences of all systems by the clinical protocol; none where it was not asked for."""
+        return tuple(
+            each for scores in self.scores if scores.protocol == "clinical" for each in scores.differences
+        )
 
     def scored(self, system: str, protocol: str) -> SystemScores | None:
         """The scores of a system by a protocol, if there are any."""

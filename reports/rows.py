@@ -1,8 +1,10 @@
 """The comparison as one frame: a row per system, a column per figure.
 
 Every rendering reads these rows, so that the terminal, Markdown, CSV, LaTeX and JSON show the
-same figures. A figure `x` may be joined by `x_low` and `x_high` (its interval), `x_note` (what
-it rests on) and `x_reason` (why it is missing).
+same figures. A figure `x` may be joined by `x_low` and `x_high` (its interval), `x_group` (its
+letters: systems that share one cannot be told apart), `x_note` (what it rests on) and `x_reason`
+(why it is missing). `x_difference` is the figure less that of the row's `reference`, with
+`x_difference_p` (Holm-adjusted) and `x_difference_separable`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.parameters import RULES, parameters, protocol_macs, reduction, weight_bytes
 from evaluate.protocols import PROTOCOLS
 from evaluate.scores import SystemScores
+from reports.differences import difference_figures, reference
 from reports.record import Entry, Record
 from zoo.card import Expected
 
@@ -23,6 +26,7 @@ Row = dict[str, Any]
 
 def rows(record: Record) -> list[Row]:
     """One row per system, in the record's order, all with the same keys; what is missing is None."""
+    compared = _differences(record)
     found: list[Row] = [
         {
             "system": entry.card.name,
@@ -34,6 +38,7 @@ def rows(record: Record) -> list[Row]:
             **_costs(entry, record),
             **_reductions(entry, record),
             **_scores(entry, record),
+            **compared.get(entry.card.name, {}),
             **{printed_key(figure): figure.value for figure in entry.card.expected},
         }
         for entry in record.entries
@@ -106,6 +111,7 @@ def score_figures(scored: SystemScores, prefix: str = "") -> Row:
         key = prefix + name
         row |= {key: metric.value, f"{key}_low": metric.low, f"{key}_high": metric.high}
         row |= {f"{key}_note": metric.note or None, f"{key}_reason": metric.reason or None}
+        row[f"{key}_group"] = metric.group or None
     return row
 
 
@@ -125,6 +131,17 @@ def _scores(entry: Entry, record: Record) -> Row:
             for column in PROTOCOLS[protocol].columns:
                 row |= {prefix + column.name: None, f"{prefix}{column.name}_reason": "no predictions"}
     return row
+
+
+def _differences(record: Record) -> dict[str, Row]:
+    """What each system has beside its scores: how they differ from those of the reference."""
+    found: dict[str, Row] = {}
+    for scores in record.scores:
+        name = reference(scores, record.settings.reference)
+        prefix = score_prefix(record, scores.protocol)
+        for system, figures in difference_figures(scores, name, prefix).items():
+            found.setdefault(system, {"reference": name}).update(figures)
+    return found
 
 
 def protocols(record: Record) -> list[str]:

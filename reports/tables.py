@@ -12,6 +12,7 @@ from evaluate.protocols import PROTOCOLS, title_of
 from evaluate.protocols import Column as Figure
 from evaluate.scores import Scores
 from reports.claims import other_test_set
+from reports.differences import difference_tables, letter_notes, reference
 from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds
 from reports.record import Record
 from reports.render import Table
@@ -46,23 +47,37 @@ class Section(msgspec.Struct, frozen=True):
 def comparison(record: Record) -> list[Table]:
     """The comparison as tables: costs, parameter reductions, scores, and what was printed elsewhere."""
     found = rows(record)
-    rest = [*_score_sections(record), *_printed_sections(record)]
     return [
         _table(_cost_section(record), found),
         *_reductions(record),
-        *(_table(section, found) for section in rest),
+        *(_table(section, found) for section in _score_sections(record)),
+        *_difference_tables(record),
+        *(_table(section, found) for section in _printed_sections(record)),
+    ]
+
+
+def _difference_tables(record: Record) -> list[Table]:
+    """Differences under the protocol that was asked for; the frame has those of the others."""
+    return [
+        table
+        for scores in record.scores
+        if scores.protocol == record.settings.protocol
+        for table in difference_tables(scores, reference(scores, record.settings.reference))
     ]
 
 
 def cell(row: Row, column: Column) -> str:
-    """The text of one figure: its value and interval, or `n/a` with the reason."""
+    """The text of one figure: its value, interval and letters, or `n/a` with the reason."""
     value = row.get(column.key)
     if value is None:
         reason = row.get(f"{column.key}_reason")
         return f"n/a ({reason})" if reason else "–"
     low, high = row.get(f"{column.key}_low"), row.get(f"{column.key}_high")
     text = column.text(value)
-    return text if low is None or high is None else f"{text} ({column.text(low)} to {column.text(high)})"
+    if low is not None and high is not None:
+        text += f" ({column.text(low)} to {column.text(high)})"
+    group = row.get(f"{column.key}_group")
+    return f"{text} {group}" if group else text
 
 
 def _table(section: Section, found: list[Row]) -> Table:
@@ -167,10 +182,11 @@ def _score_sections(record: Record) -> list[Section]:
     ]
 
 
-def scored(scores: Scores) -> Table:
-    """Scores alone, without cards or costs."""
+def scored(scores: Scores, asked: str | None = None) -> list[Table]:
+    """Scores alone, without cards or costs, and their differences from a reference."""
+    name = reference(scores, asked)
     found = [{"title": system.title, **score_figures(system)} for system in scores.systems]
-    return _table(_score_section(scores.protocol, scores, ""), found)
+    return [_table(_score_section(scores.protocol, scores, ""), found), *difference_tables(scores, name)]
 
 
 def _score_section(name: str, scores: Scores | None, prefix: str) -> Section:
@@ -183,7 +199,7 @@ def _score_section(name: str, scores: Scores | None, prefix: str) -> Section:
     notes = [protocol.definition]
     if any(map(_mark, protocol.columns)):
         notes.append(f"{_CHOSEN.strip()} at a threshold chosen on this test set.")
-    notes += [*scores.notes, *_rank_notes(scores)]
+    notes += [*letter_notes(scores), *scores.notes, *_rank_notes(scores)]
     notes += [f"{system.title}: {note}" for system in scores.systems for note in system.notes]
     notes.append(f"{scores.resamples:,} resamples, seed {scores.seed}.")
     return Section(title, columns, tuple(notes))

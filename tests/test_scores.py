@@ -132,19 +132,21 @@ def test_same_seed_same_scores():
 
 def test_an_interval_of_too_many_undefined_resamples_is_not_given():
     truth = np.arange(30) == 0
-    metric = score([predictions(np.linspace(0, 1, 30))], labels(truth)).systems[0].metrics["roc_auc"]
+    only = predictions(np.linspace(0, 1, 30))
+    metric = score([only], labels(truth), resamples=1000).systems[0].metrics["roc_auc"]
     assert metric.value == 0
     assert metric.low is metric.high is None
     assert 300 < metric.undefined < 430  # (29/30)**30 = 36% of the resamples miss the one melanoma
     assert metric.reason == f"undefined in {metric.undefined} of 1000 resamples, which lack a class"
 
-    means = score([predictions(np.linspace(0, 1, 30))], labels(truth), "paper").systems[0].metrics
+    means = score([only], labels(truth), "paper", resamples=1000).systems[0].metrics
     assert means["specificity_bootstrap_mean"].value is None
     assert means["specificity_bootstrap_mean"].reason.startswith("undefined in 3")
     assert means["specificity"].value == 0
     assert means["specificity"].low is None
 
-    unknown = difference(predictions(GOOD[:30], "a"), predictions(FAIR[:30], "b"), "f1", labels(truth))
+    pair = predictions(GOOD[:30], "a"), predictions(FAIR[:30], "b")
+    unknown = difference(*pair, "f1", labels(truth), resamples=1000)
     assert unknown.low is unknown.high is unknown.separable is None
     assert unknown.reason.startswith("undefined in 3")
 
@@ -159,14 +161,14 @@ def test_a_few_undefined_resamples_are_counted():
 
 def test_differences_are_paired():
     a, b = predictions(GOOD, "a"), predictions(FAIR, "b")
-    found = difference(a, b, "roc_auc", LABELS)
+    found = difference(a, b, "roc_auc", LABELS, resamples=1000)
     one, two = (each.metrics["roc_auc"] for each in score([a, b], LABELS).systems)
     assert found.value == one.value - two.value
     assert found.separable is True
     assert 0 < found.low < found.value < found.high
     assert (found.a, found.b, found.metric, found.resamples, found.seed) == ("a", "b", "roc_auc", 1000, 0)
 
-    turned = difference(b, a, "roc_auc", LABELS)
+    turned = difference(b, a, "roc_auc", LABELS, resamples=1000)
     assert (turned.value, turned.low, turned.high) == pytest.approx((-found.value, -found.high, -found.low))
     assert turned.separable is True
 
