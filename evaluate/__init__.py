@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evaluate.alignment import Aligned, align
+    from evaluate.audit import Audit
     from evaluate.labels import Labels, read_labels
     from evaluate.predictions import Predictions, find, read_predictions, write_predictions
     from evaluate.protocols import PROTOCOLS
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PROTOCOLS",
     "Aligned",
+    "Audit",
     "Difference",
     "Labels",
     "Metric",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "audit": ("Audit",),
     "alignment": ("Aligned", "align"),
     "labels": ("Labels", "read_labels"),
     "predictions": ("Predictions", "find", "read_predictions", "write_predictions"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from reports import render
+from reports.audit import audited
 from reports.record import Record, save
 from reports.rows import rows as all_rows
 from reports.tables import caveats, comparison, verdicts
@@ -18,7 +19,9 @@ FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 
 def tables(record: Record) -> list[render.Table]:
     """All tables of a record: verdicts on claims where there are any, then the comparison."""
-    return [*verdicts(record), *comparison(record), caveats(record)]
+    titles = {entry.card.name: entry.card.title for entry in record.entries}
+    findings = audited(record.audit, titles) if record.audit else []
+    return [*verdicts(record), *comparison(record), *findings, caveats(record)]
 
 
 def text(record: Record, style: str) -> str:
@@ -38,6 +41,7 @@ def text(record: Record, style: str) -> str:
     content = {
         "systems": rows,
         "claims": record.claims,
+        "audit": record.audit,
         "settings": record.settings,
         "machine": record.machine,
         "inputs": record.inputs,
