@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from evaluate.classes import closed_classes, diagnoses, read_classes, trained_classes
+from evaluate.classes import closed_classes, diagnoses, most_specific, read_classes, trained_classes
 from evaluate.findings import AuditFinding, Evidence, Outcome, listed, many
 from evaluate.predictions import card_of
 
@@ -204,7 +204,7 @@ def power(evidence: Evidence) -> Outcome:
 
 def _named(levels: pd.DataFrame) -> pd.Series[str]:
     """The most specific level of each diagnosis; `no diagnosis` where there is none."""
-    return levels.ffill(axis="columns").iloc[:, -1].fillna("no diagnosis")
+    return most_specific(levels).fillna("no diagnosis")
 
 
 def _counted(counts: pd.Series[int]) -> str:

@@ -58,13 +58,25 @@ def trained_classes(levels: pd.DataFrame, melanoma: pd.Series[bool]) -> pd.Serie
         levels: Its diagnosis, from the broadest level to the most specific.
         melanoma: What the labels say.
     """
+    class_of = read_classes().class_of
     known = levels.apply(
         lambda level: level.map(
-            lambda name: read_classes().class_of.get(plain_spelling(name)), na_action="ignore"
+            {name: class_of.get(plain_spelling(name)) for name in level.dropna().unique()}
         )
     )
-    most_specific: pd.Series[str] = known.ffill(axis="columns").iloc[:, -1]
-    return most_specific.where(~melanoma, MELANOMA)
+    return most_specific(known).where(~melanoma, MELANOMA)
+
+
+def most_specific(levels: pd.DataFrame) -> pd.Series[str]:
+    """The last level of each row that is not missing.
+
+    >>> most_specific(pd.DataFrame({"a": ["Benign", "Benign"], "b": ["Nevus", None]})).tolist()
+    ['Nevus', 'Benign']
+    """
+    found: pd.Series[str] = levels.iloc[:, 0]
+    for name in levels.columns[1:]:
+        found = levels[name].where(levels[name].notna(), found)
+    return found
 
 
 def closed_classes(card: System) -> frozenset[str] | None:
