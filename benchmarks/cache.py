@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -51,7 +54,7 @@ def specification(member: Member) -> dict[str, Any]:
     }
 
 
-def key(kind: str, *depends_on: object, code: tuple[str, ...], packages: tuple[str, ...]) -> str:
+def key(kind: str, *depends_on: object, code: tuple[str, ...], packages: tuple[str, ...] = ()) -> str:
     """The name of a result.
 
     Args:
@@ -84,6 +87,38 @@ def keep(name: str, result: object) -> None:
         write(folder() / f"{name}.json", msgspec.json.encode(result))
     except MachineError as error:
         _warn_once(str(error))
+
+
+def recall(
+    names: Sequence[str],
+    result: type[T],
+    compute: Callable[[list[str]], Generator[tuple[str, T], None, None]],
+    *,
+    fresh: bool = False,
+    lasting: Callable[[T], bool] = lambda _: True,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[T]:
+    """Results by name: those that were kept, and the others, computed once and kept as they come.
+
+    Args:
+        names: Their names; a name may occur twice.
+        result: Their type.
+        compute: Yields names and results of those that are missing.
+        fresh: Compute all of them.
+        lasting: Whether a computed result is worth keeping.
+        done: Called with each index of `names` when its result is there.
+    """
+    distinct = list(dict.fromkeys(names))
+    kept = {} if fresh else {name: one for name in distinct if (one := load(name, result)) is not None}
+    found: dict[str, T] = {}
+    with closing(compute([name for name in distinct if name not in kept])) as computed:
+        for name, one in chain(kept.items(), computed):
+            if name not in kept and lasting(one):
+                keep(name, one)
+            found[name] = one
+            for index in (index for index, each in enumerate(names) if each == name):
+                done(index)
+    return [found[name] for name in names]
 
 
 @cache

@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from zoo.card import Member
 
 
-def count(member: Member, build: Callable[[Member], nn.Module] = assemble) -> Operations:
+def count(member: Member, build: Callable[[Member], nn.Module] | None = None) -> Operations:
     """Counts a member's network.
 
     Args:
         member: One network of a card.
-        build: Makes it.
+        build: Makes it; the standard assembly where None.
 
     Raises:
         CardError: The card asks for a network that cannot be built.
         InputError: The network cannot read an input of its card's size.
     """
-    network = build(member).eval()
+    network = (build or assemble)(member).eval()
     tensors = [*network.parameters(), *network.buffers()]
     parameters = sum(tensor.numel() for tensor in network.parameters())
     inputs: tuple[Tensor, ...] = (torch.zeros(1, 3, member.size, member.size),)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,7 +26,7 @@ _Results = Generator[tuple[str, Operations], None, None]
 """Counts by the name they are kept under, as they come."""
 
 _PER_WORKER = 3
-"""Fewer networks are counted sooner than another process has imported torch."""
+"""For fewer networks it does not pay that another process imports torch."""
 
 _GIB_PER_WORKER = 4
 """What the largest forward pass of the zoo needs, and some."""
@@ -48,7 +47,7 @@ def count_all(
     Args:
         members: Networks of cards.
         build: Makes them; the standard assembly where None.
-        workers: Processes to count in; as many as pay off where None.
+        workers: Processes to count in; 0 is this one, and None is as many as pay off.
         progress: Called with each member when its figures are there.
 
     Returns:
@@ -59,54 +58,40 @@ def count_all(
         InputError: A network cannot read an input of its card's size.
     """
     done = progress or (lambda _: None)
-    if build is not None and worker.name(build) != worker.STANDARD:
-        return [_counted_here(member, build, done) for member in members]
-    names = [_key(member) for member in members]
-    found: dict[str, Operations] = {}
-    with closing(_results(dict(zip(names, members, strict=True)), workers)) as results:
-        for name, operations in results:
-            found[name] = operations
-            for member in itertools.compress(members, [each == name for each in names]):
-                done(member)
-    return [found[name] for name in names]
+    standard = build is None or worker.name(build) == worker.STANDARD
+    names = [_key(member, standard) for member in members]
+    networks = dict(zip(names, members, strict=True))
+    return cache.recall(
+        names,
+        Operations,
+        lambda missing: _counted(
+            {name: networks[name] for name in missing}, None if standard else build, workers
+        ),
+        fresh=not standard,
+        lasting=lambda _: standard,
+        done=lambda index: done(members[index]),
+    )
 
 
-def _key(member: Member) -> str:
-    return cache.key("operations", cache.specification(member), code=_CODE, packages=_PACKAGES)
-
-
-def _counted_here(
-    member: Member, build: Callable[[Member], nn.Module], done: Callable[[Member], None]
-) -> Operations:
-    from benchmarks.counters import count
-
-    operations = count(member, build)
-    done(member)
-    return operations
-
-
-def _results(networks: Mapping[str, Member], workers: int | None) -> _Results:
-    """Counts by name: those that were kept, then the others, heaviest first."""
-    left: dict[str, Member] = {}
-    for name, member in sorted(networks.items(), key=lambda item: item[1].size, reverse=True):
-        if kept := cache.load(name, Operations):
-            yield name, kept
-        else:
-            left[name] = member
-    for name, operations in _counted(left, _workers(len(left)) if workers is None else workers):
-        cache.keep(name, operations)
-        yield name, operations
+def _key(member: Member, standard: bool) -> str:
+    network = cache.specification(member) if standard else member
+    return cache.key("operations", network, code=_CODE, packages=_PACKAGES)
 
 
 def _workers(networks: int) -> int:
     machine = fingerprint()
-    return min(default_threads(), networks // _PER_WORKER, machine.memory_gib // _GIB_PER_WORKER)
+    return max(1, min(default_threads(), networks // _PER_WORKER, machine.memory_gib // _GIB_PER_WORKER))
 
 
-def _counted(networks: dict[str, Member], workers: int) -> _Results:
-    left = dict(networks)
-    if workers > 1:
-        for name, operations in _in_workers(networks, workers):
+def _counted(
+    networks: Mapping[str, Member], build: Callable[[Member], nn.Module] | None, workers: int | None
+) -> _Results:
+    # The heaviest first, so that no worker is left alone with one at the end.
+    left = dict(sorted(networks.items(), key=lambda item: item[1].size, reverse=True))
+    if workers is None:
+        workers = _workers(len(left))
+    if build is None and left and workers:
+        for name, operations in _in_workers(left.items(), workers):
             del left[name]
             yield name, operations
     if left:
@@ -114,27 +99,24 @@ def _counted(networks: dict[str, Member], workers: int) -> _Results:
 
         # With workers, what is left is what one of them failed at; here its error shows.
         for name, member in left.items():
-            yield name, count(member)
+            yield name, count(member, build)
 
 
-def _in_workers(networks: Mapping[str, Member], workers: int) -> _Results:
+def _in_workers(networks: Iterable[tuple[str, Member]], workers: int) -> _Results:
     """Counts in processes of one thread each; those that a process failed at are left out."""
-    todo = deque(networks.items())
+    todo = deque(networks)
     answers: SimpleQueue[tuple[str, Operations] | None] = SimpleQueue()
 
-    def converse(requests: IO[bytes], replies: IO[bytes]) -> None:
-        # A process that ended replies with an empty line, or its pipes are closed.
-        with suppress(IndexError, OSError, ValueError, msgspec.DecodeError):
+    def converse(ask: Callable[[worker.Count], bytes]) -> None:
+        with suppress(IndexError, msgspec.DecodeError):
             while True:
                 name, member = todo.popleft()
-                requests.write(msgspec.json.encode(worker.Count(member)) + b"\n")
-                requests.flush()
-                answers.put((name, msgspec.json.decode(replies.readline(), type=Operations)))
+                answers.put((name, msgspec.json.decode(ask(worker.Count(member)), type=Operations)))
         answers.put(None)
 
     with ExitStack() as processes:
         for _ in range(workers):
-            pipes = processes.enter_context(worker.running(threads=1))
-            Thread(target=converse, args=pipes, daemon=True).start()
+            ask = processes.enter_context(worker.running(threads=1))
+            Thread(target=converse, args=[ask], daemon=True).start()
         for _ in range(workers):
             yield from iter(answers.get, None)

@@ -41,7 +41,7 @@ def time(request: Time) -> Timing:
 
     with torch.inference_mode():
         first_ms = forward()
-        _repeat(forward, 1, request.warm_up_s)
+        _repeat(forward, 0, request.warm_up_s - first_ms / 1e3)
         samples_ms = _repeat(forward, request.samples, request.seconds)
     return Timing(load_ms=load_ms, first_ms=first_ms, samples_ms=samples_ms, settings=_settings())
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
-from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -26,7 +24,8 @@ NOISY, INVALID = 0.10, 0.25
 """Spreads (interquartile range / median) above which a figure is flagged."""
 
 _CODE = ("benchmarks.timing", "benchmarks.stopwatch", "benchmarks.worker", "zoo.networks", "zoo.attention")
-_WARM_UP_S = 0.2
+_ENDED = worker.Failure("its process ended without an answer")
+_WARM_UP_S = 0.3
 _SAMPLES = 3
 _SECONDS = 1.0
 
@@ -37,15 +36,16 @@ def quick_latency(
     *,
     device: Device = "auto",
     threads: int | None = None,
-    limit_s: float = 180,
+    limit_s: int = 180,
     fresh: bool = False,
     progress: Callable[[Member], None] | None = None,
 ) -> list[Latency]:
     """Times single forward passes: batch 1, fp32, eager, seeded random weights and pixels.
 
-    Each network runs in a fresh process, one after another; one that crashes, runs out of memory
-    or hangs costs its own figure only. The warm-up is short and samples are few, so every figure
-    is flagged `quick`. Figures are kept for the next run on the same machine.
+    Each network runs in a process that has computed nothing before, one after another; one that
+    crashes, runs out of memory or hangs costs its own figure only. The warm-up is short and samples
+    are few, so every figure is flagged `quick`. Figures of the standard assembly are kept for the
+    next run on the same machine.
 
     Args:
         members: Networks of cards; those that agree in all but names are timed once.
@@ -64,31 +64,33 @@ def quick_latency(
     """
     chosen, done = resolve(device), progress or (lambda _: None)
     builder = worker.STANDARD if build is None else worker.name(build)
-    found: dict[str, Latency] = {}
-    latencies = []
-    for member in members:
-        request = worker.Time(
+    if builder is None:
+        why = worker.Failure("another process cannot import its builder; put it into a module")
+        return [_latency(why, chosen) for _ in members]
+    standard = builder == worker.STANDARD
+    requests = [
+        worker.Time(
             member=member,
-            builder=builder or "",
+            builder=builder,
             device=chosen,
             threads=threads or default_threads(),
             warm_up_s=_WARM_UP_S,
             samples=_SAMPLES,
             seconds=_SECONDS,
+            limit_s=limit_s,
         )
-        if builder == worker.STANDARD:
-            name = _key(request)
-            if name not in found:
-                found[name] = _kept_or_timed(name, request, limit_s, fresh)
-            latencies.append(found[name])
-        elif builder:
-            latencies.append(_timed(request, limit_s))
-        else:
-            latencies.append(
-                _latency(chosen, error="a fresh process cannot import its builder; put it into a module")
-            )
-        done(member)
-    return latencies
+        for member in members
+    ]
+    names = [_key(request, standard) for request in requests]
+    asked = dict(zip(names, requests, strict=True))
+    return cache.recall(
+        names,
+        Latency,
+        lambda missing: _latencies({name: asked[name] for name in missing}),
+        fresh=fresh or not standard,
+        lasting=lambda latency: standard and not latency.error,
+        done=lambda index: done(members[index]),
+    )
 
 
 def resolve(device: Device) -> Literal["cpu", "cuda"]:
@@ -123,53 +125,38 @@ def summarise(samples_ms: Sequence[float]) -> tuple[float, float, tuple[str, ...
     return median, spread, ("quick", *flags)
 
 
-def _key(request: worker.Time) -> str:
-    asked = msgspec.structs.asdict(request) | {"member": cache.specification(request.member)}
-    return cache.key("latency", asked, fingerprint(), code=_CODE, packages=())
+def _key(request: worker.Time, standard: bool) -> str:
+    member = cache.specification(request.member) if standard else request.member
+    asked = msgspec.structs.asdict(request) | {"member": member}
+    return cache.key("latency", asked, fingerprint(), code=_CODE)
 
 
-def _kept_or_timed(name: str, request: worker.Time, limit_s: float, fresh: bool) -> Latency:
-    kept = None if fresh else cache.load(name, Latency)
-    if kept:
-        return kept
-    latency = _timed(request, limit_s)
-    if not latency.error:
-        cache.keep(name, latency)
-    return latency
+def _latencies(requests: Mapping[str, worker.Time]) -> Generator[tuple[str, Latency], None, None]:
+    """Asks one worker for all, or each its own where a worker cannot copy itself."""
+    items = list(requests.items())
+    for batch in [items] if worker.FORKS else [[item] for item in items]:
+        with worker.running(batch[0][1].threads) as ask:
+            for name, request in batch:
+                answer = ask(request)
+                reply = msgspec.json.decode(answer, type=worker.Reply) if answer else _ENDED
+                yield name, _latency(reply, request.device)
 
 
-def _timed(request: worker.Time, limit_s: float) -> Latency:
-    try:
-        run = worker.ask(request, limit_s)
-    except TimeoutExpired:
-        return _latency(request.device, error=f"no figure within {limit_s:g} s")
-    if run.returncode:
-        return _latency(request.device, error=_reason(run.returncode, run.stderr))
-    return _latency(request.device, timing=msgspec.json.decode(run.stdout, type=worker.Timing))
-
-
-def _reason(code: int, stderr: bytes) -> str:
-    """Why a worker ended without an answer, on one line."""
-    if code < 0:
-        name = signal.Signals(-code).name
-        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:200] if lines else f"ended with exit code {code}"
-
-
-def _latency(device: str, *, timing: worker.Timing | None = None, error: str = "") -> Latency:
+def _latency(reply: worker.Reply, device: str) -> Latency:
     measured = datetime.now(UTC).isoformat(timespec="seconds")
-    if timing is None:
-        return Latency(median_ms=None, error=error, device=device, measured=measured, machine=fingerprint())
-    median_ms, spread, flags = summarise(timing.samples_ms)
+    if isinstance(reply, worker.Failure):
+        return Latency(
+            median_ms=None, error=reply.reason, device=device, measured=measured, machine=fingerprint()
+        )
+    median_ms, spread, flags = summarise(reply.samples_ms)
     return Latency(
         median_ms=median_ms,
         spread=spread,
-        samples_ms=timing.samples_ms,
-        first_ms=timing.first_ms,
-        load_ms=timing.load_ms,
+        samples_ms=reply.samples_ms,
+        first_ms=reply.first_ms,
+        load_ms=reply.load_ms,
         flags=flags,
         device=device,
         measured=measured,
-        machine=msgspec.structs.replace(fingerprint(), settings=timing.settings),
+        machine=msgspec.structs.replace(fingerprint(), settings=reply.settings),
     )

@@ -1,19 +1,19 @@
-"""A fresh process that counts or times networks.
+"""A process that counts or times networks for another.
 
-It reads requests from stdin and answers each on stdout, in one line of JSON. If it cannot answer
-it ends, with the reason as the last line on stderr. Nothing heavy is imported before the first
-request, and one half of this module is the side that asks.
+It reads requests from stdin and answers each on stdout, in one line of JSON. Nothing heavy is
+imported before the first request. The asking side is here too.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import IO, TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -23,11 +23,14 @@ from zoo.card import Member
 if TYPE_CHECKING:
     from torch import nn
 
+FORKS = sys.platform == "linux"
+"""Whether a worker can time each network in a fresh copy of itself. Elsewhere it must be asked only once."""
+
 STANDARD = "zoo.networks:assemble"
 """The standard assembly, as requests name builders: module and function."""
 
 
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
+class Timing(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """What a stopwatch read.
 
     Attributes:
@@ -41,6 +44,15 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     first_ms: float
     samples_ms: tuple[float, ...]
     settings: dict[str, str]
+
+
+class Failure(msgspec.Struct, frozen=True, tag=True):
+    """Why there is no figure, on one line."""
+
+    reason: str
+
+
+Reply = Timing | Failure
 
 
 class Count(msgspec.Struct, frozen=True, tag=True):
@@ -64,9 +76,10 @@ class Time(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         device: Where it runs.
         threads: Threads of an operator on the CPU.
         seed: Seed of weights and pixels.
-        warm_up_s: How long to warm up after the first pass; at least one pass does.
+        warm_up_s: How long to warm up; the first pass is part of it.
         samples: How many samples to take at least.
         seconds: How long to go on taking samples.
+        limit_s: When to give up.
     """
 
     member: Member
@@ -77,12 +90,29 @@ class Time(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     warm_up_s: float
     samples: int
     seconds: float
+    limit_s: int
 
-    def answer(self) -> Timing:
-        """Times it."""
-        from benchmarks.stopwatch import time
+    def answer(self) -> Reply:
+        """Times it in a process that has computed nothing before."""
+        if not FORKS:
+            return self._timed()
+        # What is imported here need not be imported again; what fails here fails in the copy too.
+        with suppress(Exception):
+            import_module("benchmarks.stopwatch")
+            imported(self.builder)
+        return _in_a_copy(self._timed)
 
-        return time(self)
+    def _timed(self) -> Reply:
+        # Ends the process, whatever library it hangs in.
+        signal.alarm(self.limit_s)
+        try:
+            from benchmarks.stopwatch import time
+
+            return time(self)
+        except Exception as error:
+            return Failure(" ".join(f"{type(error).__name__}: {error}".split())[:200])
+        finally:
+            signal.alarm(0)
 
 
 def name(build: Callable[[Member], nn.Module]) -> str | None:
@@ -100,39 +130,41 @@ def imported(builder: str) -> Callable[[Member], nn.Module]:
     return found
 
 
-def ask(request: Time, limit_s: float) -> subprocess.CompletedProcess[bytes]:
-    """Asks a process of its own.
-
-    Raises:
-        subprocess.TimeoutExpired: It did not answer in time, and was killed.
-    """
-    return subprocess.run(  # noqa: S603
-        _COMMAND,
-        env=_environment(request.threads),
-        input=msgspec.json.encode(request) + b"\n",
-        capture_output=True,
-        timeout=limit_s,
-        check=False,
-    )
-
-
 @contextmanager
-def running(threads: int) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """A process for many requests: where they are written, and where the answers are read."""
-    process = subprocess.Popen(  # noqa: S603
+def running(threads: int) -> Iterator[Callable[[Count | Time], bytes]]:
+    """Starts a worker, and ends it with the block.
+
+    Args:
+        threads: Threads of an operator on the CPU.
+
+    Yields:
+        What asks it and returns its answer; an empty one if it ended.
+    """
+    with subprocess.Popen(  # noqa: S603
         _COMMAND,
         env=_environment(threads),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-    )
-    with process:
+        process_group=0,
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        requests, replies = process.stdin, process.stdout
+
+        def ask(request: Count | Time) -> bytes:
+            # The pipes break when the worker ends, and are closed when the block does.
+            with suppress(BrokenPipeError, ValueError):
+                requests.write(msgspec.json.encode(request) + b"\n")
+                requests.flush()
+                return replies.readline()
+            return b""
+
         try:
-            yield process.stdin, process.stdout
+            yield ask
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 # The import path is handed on as it is, without the working directory that -m would add.
@@ -147,6 +179,32 @@ def _environment(threads: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
     }
+
+
+def _in_a_copy(work: Callable[[], Reply]) -> Reply:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with os.fdopen(writer, "wb") as replies:
+                replies.write(msgspec.json.encode(work()))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as replies:
+        encoded = replies.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return msgspec.json.decode(encoded, type=Reply) if encoded else Failure(_ending(code))
+
+
+def _ending(code: int) -> str:
+    """Why a process ended without an answer.
+
+    >>> _ending(-9)
+    'ended by SIGKILL (out of memory?)'
+    """
+    hints = {-signal.SIGKILL: " (out of memory?)", -signal.SIGALRM: " (over the time limit)"}
+    return f"ended by {signal.Signals(-code).name}{hints.get(code, '')}" if code < 0 else "ended early"
 
 
 def main() -> None:

@@ -72,16 +72,42 @@ class FewerParameters(_Claim, frozen=True, tag="fewer_parameters"):
 Claim = Figure | Better | Comparable | FewerParameters
 
 
+class TestSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the paper's figures were measured on."""
+
+    name: str
+    lesions: int
+    melanomas: int
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    test_set: TestSet
     claims: tuple[Claim, ...]
 
 
-@cache
 def claims() -> tuple[Claim, ...]:
     """The published claims, in the order of the paper."""
+    return _file().claims
+
+
+def other_test_set(record: Record) -> str:
+    """What to say where the scores are not of the paper's test set; empty where they may be."""
+    paper = _file().test_set
+    for scores in record.scores:
+        if (scores.n, scores.positives) != (paper.lesions, paper.melanomas):
+            return (
+                f"These scores are of another test set ({scores.n} lesions, {scores.positives} melanomas) "
+                f"than the paper's ({paper.name}: {paper.lesions} lesions, {paper.melanomas} melanomas): "
+                "verdicts on scores are not verdicts on the paper."
+            )
+    return ""
+
+
+@cache
+def _file() -> _File:
     text = (resources.files("reports") / "claims.toml").read_text(encoding="utf-8")
     try:
-        return msgspec.toml.decode(text, type=_File).claims
+        return msgspec.toml.decode(text, type=_File)
     except msgspec.DecodeError as error:
         raise CardError(f"reports/claims.toml: {error}") from error
 

@@ -176,10 +176,10 @@ def _entries(systems: Sequence[System], settings: Settings | None, progress: Pro
 
 
 def _measured(
-    systems: Sequence[System], measure: Callable[[list[Member], Builder], Sequence[T]]
+    systems: Sequence[System], measure: Callable[[list[Member], Builder | None], Sequence[T]]
 ) -> dict[str, list[T]]:
     """Measures the members of all systems that share a builder in one go, so that the work can be shared."""
-    by_builder: dict[Builder, list[System]] = {}
+    by_builder: dict[Builder | None, list[System]] = {}
     for system in systems:
         by_builder.setdefault(zoo.builder(system.name), []).append(system)
     found: dict[str, list[T]] = {}

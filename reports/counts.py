@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.figures import giga, megabytes, millions
+from reports.figures import giga, millions
 from reports.record import Entry
 from reports.render import Table
 
-COUNTERS = ("torch", "fvcore", "thop")
+OTHERS = ("fvcore", "thop")
+"""The counters beside torch's own, whose figure is the one shown first."""
 
 
 def counted(entries: Sequence[Entry]) -> Table:
@@ -20,9 +21,8 @@ def counted(entries: Sequence[Entry]) -> Table:
             "Network",
             "Input px",
             "Parameters, M",
-            "Weights, MB",
             "GMACs",
-            *(f"by {c}" for c in COUNTERS),
+            *OTHERS,
         ),
         tuple(
             (
@@ -30,18 +30,17 @@ def counted(entries: Sequence[Entry]) -> Table:
                 member.name,
                 str(member.operations.size),
                 millions(member.operations.parameters),
-                megabytes(member.operations.weight_bytes),
                 giga(member.operations.macs),
-                *(giga(member.operations.counters[counter]) for counter in COUNTERS),
+                *(giga(member.operations.counters[counter]) for counter in OTHERS),
             )
             for entry in entries
             for member in entry.members
         ),
         (
             "GMACs: convolutions and matrix products, in thousand millions of multiply-accumulates; GFLOPs are twice as many.",
-            "Counters: torch.utils.flop_counter halved, fvcore, thop. --explain says why they differ.",
+            "GMACs are torch.utils.flop_counter's FLOPs halved; fvcore and thop count other things too, or less: --explain.",
         ),
-        align="llrrrrrrr",
+        align="llrrrrr",
     )
 
 

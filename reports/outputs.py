@@ -36,8 +36,7 @@ def text(record: Record, style: str) -> str:
         return render.latex(tables(record))
     rows = all_rows(record)
     if style == "csv":
-        header = list(dict.fromkeys(key for row in rows for key in row))
-        return render.delimited(header, [[row.get(key) for key in header] for row in rows])
+        return render.delimited(list(rows[0]), [list(row.values()) for row in rows])
     content = {
         "systems": rows,
         "claims": record.claims,

@@ -56,9 +56,9 @@ def terminal(tables: Sequence[Table]) -> RenderableType:
 
     parts: list[RenderableType] = []
     for table in tables:
-        drawn = RichTable(
-            title=Text(printable(table.title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
-        )
+        # The title stands apart: as the table's own it would be folded to the width of a narrow one.
+        parts.append(Text(printable(table.title), style="bold"))
+        drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
         for header, side in zip(table.headers, table.columns, strict=True):
             drawn.add_column(
                 Text(printable(header)), justify="left" if side == "l" else "right", overflow="fold"
@@ -106,7 +106,7 @@ def latex(tables: Sequence[Table]) -> str:
         header, *body = [" & ".join(map(_latex_text, row)) + r" \\" for row in (table.headers, *table.rows)]
         grid = "\n".join(
             (
-                rf"\begin{{tabular}}{{{table.columns}}}",
+                rf"\begin{{tabular}}{{{_latex_columns(table)}}}",
                 r"\toprule",
                 header,
                 r"\midrule",
@@ -123,6 +123,16 @@ def latex(tables: Sequence[Table]) -> str:
             f"{grid}}}{notes}\n\\end{{table}}\n"
         )
     return "\n".join(parts)
+
+
+def _latex_columns(table: Table) -> str:
+    """Columns of words are set as paragraphs where a cell is too long for a line."""
+    cells = zip(*table.rows, strict=True) if table.rows else [()] * len(table.headers)
+    longest = [max((len(value) for value in column), default=0) for column in cells]
+    return "".join(
+        r"p{0.6\linewidth}" if side == "l" and length > 60 else side
+        for side, length in zip(table.columns, longest, strict=True)
+    )
 
 
 def delimited(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -153,7 +163,7 @@ def _markdown_text(text: str) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
-    ">": r"\textgreater{}", "×": r"$\times$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "−": "$-$",
+    ">": r"\textgreater{}", "×": r"$\times$", "–": "--", "≥": r"$\geq$", "≤": r"$\leq$", "−": "$-$", "†": r"\dag{}", "→": r"$\to$", "�": "?",
 }  # fmt: skip
 
 
@@ -163,11 +173,10 @@ def _latex_text(text: str) -> str:
 
 
 def _spreadsheet_text(value: object) -> object:
-    return (
-        f"'{value}"
-        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-        else value
-    )
+    if not isinstance(value, str):
+        return value
+    shown = printable(value)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
 SAMPLE = (

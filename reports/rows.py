@@ -22,8 +22,8 @@ Row = dict[str, Any]
 
 
 def rows(record: Record) -> list[Row]:
-    """One row per system, in the record's order; missing figures are None beside their reason."""
-    return [
+    """One row per system, in the record's order, all with the same keys; what is missing is None."""
+    found: list[Row] = [
         {
             "system": entry.card.name,
             "title": entry.card.title,
@@ -38,6 +38,8 @@ def rows(record: Record) -> list[Row]:
         }
         for entry in record.entries
     ]
+    keys = dict.fromkeys(key for row in found for key in row)
+    return [{key: row.get(key) for key in keys} for row in found]
 
 
 def frame(record: Record) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from benchmarks.parameters import RULES
 from evaluate.protocols import PROTOCOLS, title_of
 from evaluate.protocols import Column as Figure
 from evaluate.scores import Scores
+from reports.claims import other_test_set
 from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds
 from reports.record import Record
 from reports.render import Table
@@ -45,13 +46,12 @@ class Section(msgspec.Struct, frozen=True):
 def comparison(record: Record) -> list[Table]:
     """The comparison as tables: costs, parameter reductions, scores, and what was printed elsewhere."""
     found = rows(record)
-    sections = [
-        _cost_section(record),
-        _reduction_section(record),
-        *_score_sections(record),
-        *_printed_sections(record),
+    rest = [*_score_sections(record), *_printed_sections(record)]
+    return [
+        _table(_cost_section(record), found),
+        *_reductions(record),
+        *(_table(section, found) for section in rest),
     ]
-    return [_table(section, found) for section in sections]
 
 
 def cell(row: Row, column: Column) -> str:
@@ -84,30 +84,59 @@ def _cells(row: Row, columns: tuple[Column, ...]) -> list[str]:
 
 def _cost_section(record: Record) -> Section:
     rule = RULES[record.settings.rule]
-    quick = {flag for row in rows(record) for flag in row["latency_ms_note"].split(", ") if flag}
-    devices = {m.latency.device for e in record.entries for m in e.members if m.latency}
-    timed = ", ".join([*sorted(devices), *sorted(quick)])
+    columns = [
+        Column("members", "Members"),
+        Column("folds", "Folds"),
+        Column(f"parameters_{record.settings.rule}", "Parameters, M", millions),
+        Column("weight_bytes", "Weights, MB", megabytes),
+        Column("macs_pass", "One pass, GMACs", giga),
+        Column("macs_protocol", "Protocol, GMACs", giga),
+    ]
+    if record.settings.latency != "off":
+        flags = {flag for row in rows(record) for flag in row["latency_ms_note"].split(", ") if flag}
+        columns.append(
+            Column("latency_ms", f"Latency, ms ({', '.join(sorted(flags)) or 'n/a'})", milliseconds)
+        )
     return Section(
-        "What each system costs",
+        f"What each system costs (counting {rule.title})",
+        tuple(columns),
         (
-            Column("members", "Members"),
-            Column("folds", "Folds"),
-            Column(f"parameters_{record.settings.rule}", f"Parameters, M ({rule.title})", millions),
-            Column("weight_bytes", f"Weights, MB ({rule.title})", megabytes),
-            Column("macs_pass", "One pass, GMACs", giga),
-            Column("macs_protocol", "Whole protocol, GMACs", giga),
-            Column("latency_ms", f"Latency, ms ({timed})" if timed else "Latency, ms", milliseconds),
-        ),
-        (
-            f"{rule.title}: {rule.definition}",
+            f"Parameters and weights: {rule.title}. {rule.definition}",
             "Weights: parameters and buffers in fp32, under the same rule.",
-            "One pass: one forward pass of one fold of every member, batch 1, each at its own input size; "
-            "convolutions and matrix products, in multiply-accumulates (1 GMAC = 2 GFLOPs).",
-            "Whole protocol: one lesion image through all members, folds and distinct views.",
+            "One pass: one forward pass of one fold of every member, batch 1, each at its own input size. "
+            "GMACs: convolutions and matrix products, in thousand millions of multiply-accumulates (GFLOPs "
+            "are twice as many).",
+            "Protocol: one lesion image through all members, folds and distinct views.",
             *_crop_notes(record),
             *_latency_notes(record),
         ),
     )
+
+
+def _reductions(record: Record) -> list[Table]:
+    """Parameters under every counting rule, and how many fewer than each winner."""
+    against = winners(record)
+    if not against:
+        return []
+    found = [
+        (
+            row["title"],
+            RULES[rule].title,
+            millions(row[f"parameters_{rule}"]),
+            *(cell(row, Column(reduction_key(rule, winner), "", fewer)) for winner in against),
+        )
+        for row in rows(record)
+        for rule in RULES
+    ]
+    return [
+        Table(
+            "Fewer parameters than each winner, under each counting rule",
+            ("System", "Counting", "Parameters, M", *(f"than {winner.card.title}" for winner in against)),
+            tuple(found),
+            tuple(f"{rule.title}: {rule.definition}" for rule in RULES.values()),
+            align="ll" + "r" * (1 + len(against)),
+        )
+    ]
 
 
 def _crop_notes(record: Record) -> list[str]:
@@ -131,19 +160,6 @@ def _latency_notes(record: Record) -> list[str]:
     ]
 
 
-def _reduction_section(record: Record) -> Section:
-    columns = [
-        Column(reduction_key(rule, winner), f"than {winner.card.title} ({RULES[rule].title})", fewer)
-        for rule in RULES
-        for winner in winners(record)
-    ]
-    return Section(
-        "Fewer parameters than each winner, under each counting rule",
-        tuple(columns),
-        tuple(f"{rule.title}: {rule.definition}" for rule in RULES.values()),
-    )
-
-
 def _score_sections(record: Record) -> list[Section]:
     scored_by = {scores.protocol: scores for scores in record.scores}
     return [
@@ -162,7 +178,7 @@ def _score_section(name: str, scores: Scores | None, prefix: str) -> Section:
     columns = tuple(Column(prefix + c.name, c.title + _mark(c), decimals) for c in protocol.columns)
     title = f"Scores, {protocol.title.lower()} protocol"
     if scores is None:
-        return Section(title, columns, (protocol.definition,))
+        return Section(title, (Column(columns[0].key, "All figures"),), (protocol.definition,))
     title += f": {scores.n} lesions, {scores.positives} melanomas, {scores.patients} patients"
     notes = [protocol.definition]
     if any(map(_mark, protocol.columns)):
@@ -219,9 +235,15 @@ def verdicts(record: Record) -> list[Table]:
                 (each.claim, each.verdict.upper(), each.summary, ", ".join(map(str, each.citations)) or "–")
                 for each in record.claims
             ),
-            (
-                f"Claims: {record.claims[0].source}.",
-                "Audit: numbers of the audit's findings that bear on it.",
+            tuple(
+                filter(
+                    None,
+                    (
+                        other_test_set(record),
+                        f"Claims: {record.claims[0].source}.",
+                        "Audit: numbers of the audit's findings that bear on it." if record.audit else "",
+                    ),
+                )
             ),
             align="llll",
         ),

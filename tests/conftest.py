@@ -25,7 +25,8 @@ SHARED = ROOT.parent / "shared"
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Counts and timings of one test run are shared, and nobody else's are read or written."""
     before = os.environ.get("MELANOMA_ZOO_CACHE")
-    os.environ["MELANOMA_ZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    kept = os.environ.get("MELANOMA_ZOO_TEST_CACHE")  # while developing: counts outlive the run
+    os.environ["MELANOMA_ZOO_CACHE"] = kept or str(tmp_path_factory.mktemp("cache"))
     yield
     if before is None:
         del os.environ["MELANOMA_ZOO_CACHE"]

@@ -10,7 +10,7 @@ import pytest
 import zoo
 from evaluate.protocols import PROTOCOLS
 from evaluate.scores import Difference
-from reports.claims import Better, Comparable, Figure, claims, judge, pairs
+from reports.claims import Better, Comparable, Figure, claims, judge, other_test_set, pairs
 from reports.record import Record, Verdict
 
 pytestmark = pytest.mark.slow
@@ -115,7 +115,10 @@ def test_better_for_some_of_the_systems_holds_only_under_those(record: Record) -
     claim = Better(text="t", systems=("sge_b3", "spatial_b3"), reference="second_place", metric="roc_auc")
     found = judge(claim, msgspec.structs.replace(record, differences=(*first, *other)))
     assert found.verdict == "holds only under"
-    assert found.summary == "SGE-B3 against Second place"
+    assert found.summary.startswith(
+        "SGE-B3 against Second place: ROC-AUC difference +0.050 (+0.010 to +0.090)"
+    )
+    assert "Not under Spatial-B3 against Second place" in found.summary
 
 
 @pytest.mark.parametrize(
@@ -142,7 +145,7 @@ def test_fewer_parameters_names_every_rule_and_winner(record: Record) -> None:
     assert found.verdict == "holds only under"
     assert len(found.findings) == 9
     assert [finding.agrees for finding in found.findings].count(True) == 4
-    assert "Second place" not in found.summary
+    assert "Second place" not in found.summary.partition("Not under")[0]
 
 
 def test_without_predictions_only_the_counts_can_be_judged(record: Record) -> None:
@@ -150,6 +153,12 @@ def test_without_predictions_only_the_counts_can_be_judged(record: Record) -> No
     verdicts = [judge(claim, bare) for claim in claims()]
     assert [v.verdict for v in verdicts].count("could not be judged") == len(verdicts) - 1
     assert all(v.summary == "no predictions" for v in verdicts if v.verdict == "could not be judged")
+
+
+def test_another_test_set_is_told(record: Record) -> None:
+    assert "another test set (80 lesions, 20 melanomas)" in other_test_set(record)
+    paper = [msgspec.structs.replace(scores, n=603, positives=95) for scores in record.scores]
+    assert other_test_set(msgspec.structs.replace(record, scores=tuple(paper))) == ""
 
 
 def test_the_published_scores_give_the_known_verdicts(proveai: Path) -> None:

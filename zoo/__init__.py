@@ -12,7 +12,6 @@ from zoo.errors import MelanomaZooError
 from zoo.registry import build, builder, card, register, systems, unregister
 
 __all__ = [
-    "Builder",
     "MelanomaZooError",
     "System",
     "build",

@@ -83,18 +83,22 @@ def build(name: str, member: int | str | None = None, *, seed: int = 0) -> nn.Mo
     """
     import torch
 
+    from zoo.networks import assemble
+
     system = card(name)
-    make = builder(system.name)
+    make = builder(system.name) or assemble
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make(system.member(member)).eval()
 
 
-def builder(name: str) -> Builder:
-    """What makes the networks of a system: its own builder, or the standard assembly."""
-    from zoo.networks import assemble
+def builder(name: str) -> Builder | None:
+    """What makes the networks of a system; None where it is the standard assembly.
 
-    return _builders.get(card(name).name, assemble)
+    Raises:
+        UnknownNameError: There is no such system.
+    """
+    return _builders.get(card(name).name)
 
 
 def register(entry: System | Path | str, build: Builder | None = None, *, replace: bool = False) -> System:
