@@ -234,6 +234,15 @@ def _clinical_request(
     )
 
 
+def _training_option(command: F) -> F:
+    return click.option(
+        "--train-table",
+        type=_existing(dir_okay=False),
+        multiple=True,
+        help="Table of images that systems were trained on; what the test set shares with it is reported.",
+    )(command)
+
+
 def _comparison_options(command: F) -> F:
     """What `compare` and `reproduce` have in common."""
     for option in (
@@ -243,6 +252,7 @@ def _comparison_options(command: F) -> F:
         click.option("--latency/--no-latency", default=True, show_default=True, help="Measure a quick latency of each network."),
         click.option("--rule", type=click.Choice(["networks", "weights", "architectures"]), default="networks", show_default=True, help="How parameters of ensembles are counted."),
         _scoring_options,
+        _training_option,
         click.option("--labels", type=_existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
         click.option("--predictions", type=_existing(), multiple=True, help="Folder or file of per-image scores; may be repeated."),
     ):  # fmt: skip
@@ -303,6 +313,79 @@ def score(
         _print_tables(tables)
 
 
+def _runs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[tuple[str, Path]]:
+    """`SYSTEM=FILE` as the system's name and the file's path."""
+    import zoo
+
+    runs = []
+    for text in given:
+        system, equals, file = text.partition("=")
+        if not equals or not Path(file).is_file():
+            raise click.BadParameter(f"{text!r} is not SYSTEM=FILE with a file that exists")
+        runs.append((zoo.card(system).name, Path(file)))
+    return runs
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=_existing())
+@click.option(
+    "--labels",
+    required=True,
+    type=_existing(dir_okay=False),
+    help="Table with the diagnosis of every lesion.",
+)
+@_training_option
+@click.option(
+    "--run",
+    "runs",
+    multiple=True,
+    metavar="SYSTEM=FILE",
+    callback=_runs,
+    help="Another run of a system among FILES, to compare with; may be repeated.",
+)
+@click.option(
+    "--images", type=_existing(file_okay=False), help="Folder of the test images: look for near-duplicates."
+)
+@click.option(
+    "--train-images",
+    type=_existing(file_okay=False),
+    help="Folder of training images: look for test images among them.",
+)
+@_scoring_options
+@click.option("--extra", is_flag=True, help="Audit files that match no card too.")
+@click.option("--strict", is_flag=True, help="Exit with 3 where a finding is an error.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.pass_context
+def audit(
+    context: click.Context, /, files: tuple[Path, ...], labels: Path, train_table: tuple[Path, ...],
+    runs: list[tuple[str, Path]], images: Path | None, train_images: Path | None, extra: bool, strict: bool,
+    as_json: bool, **settings: Any,
+) -> None:  # fmt: skip
+    """Look for what could make the scores of FILES (or folders) wrong.
+
+    Findings are errors, warnings and notes, each with its figures and what was done about it.
+    A broken file is a finding too, and a second file of a system is compared with the first.
+    The exit code is 0 whatever is found; with --strict it is 3 where a finding is an error.
+
+    \b
+    Examples:
+      melanoma-zoo audit predictions/ --labels test.csv --train-table isic2020_train.csv
+      melanoma-zoo audit mine.csv --extra --labels test.csv --images photos/ --strict
+    """
+    from reports.audit import read_and_audit, report
+
+    found, left_out = read_and_audit(
+        files, labels, training=train_table, runs=runs, images=images, train_images=train_images, extra=extra, **settings
+    )  # fmt: skip
+    _say_left_out(left_out)
+    if as_json:
+        _print_json(found)
+    else:
+        _print_tables(report(found))
+    if strict and any(finding.severity == "error" for finding in found.findings):
+        context.exit(3)
+
+
 @main.command()
 @click.argument("systems", nargs=-1)
 @click.option("--explain", is_flag=True, help="Why the counters differ, per type of module.")
@@ -360,14 +443,14 @@ def reproduce(**options: Any) -> None:
 
 def _report(
     run: Callable[..., Record], systems: tuple[str, ...], name: str, *,
-    predictions: tuple[Path, ...], labels: Path | None, latency: bool, style: str, output: Path | None, **settings: Any,
+    predictions: tuple[Path, ...], labels: Path | None, train_table: tuple[Path, ...], latency: bool, style: str, output: Path | None, **settings: Any,
 ) -> None:  # fmt: skip
     from reports.comparison import read_inputs
     from reports.outputs import tables, text, write_all
     from reports.record import Settings
 
     cards = _cards(systems)
-    inputs = read_inputs(predictions, labels)
+    inputs = read_inputs(predictions, labels, training=train_table)
     _say_left_out(inputs.left_out if inputs else {})
     with _progress() as progress:
         record = run(cards, Settings(latency="quick" if latency else "off", **settings), inputs, progress)

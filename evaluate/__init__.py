@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evaluate.alignment import Aligned, align
+    from evaluate.audit import Audit
     from evaluate.calibration import Calibration, calibration_of
     from evaluate.decision import DecisionCurves, decision_curves
     from evaluate.development import Development, read_development
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PROTOCOLS",
     "Aligned",
+    "Audit",
     "Calibration",
     "DecisionCurves",
     "Development",
@@ -53,6 +55,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "audit": ("Audit",),
     "alignment": ("Aligned", "align"),
     "calibration": ("Calibration", "calibration_of"),
     "decision": ("DecisionCurves", "decision_curves"),

@@ -85,13 +85,14 @@ def _parse(text: bytes, where: str) -> Diagnoses:
     except (ValueError, msgspec.ValidationError) as error:
         raise InputError(f"{where}: not a table of diagnoses: {error}") from error
     plain = Diagnoses(
-        melanoma=frozenset(map(_plain, table.melanoma)),
-        not_melanoma=frozenset(map(_plain, table.not_melanoma)),
+        melanoma=frozenset(map(plain_spelling, table.melanoma)),
+        not_melanoma=frozenset(map(plain_spelling, table.not_melanoma)),
     )
     if both := plain.melanoma & plain.not_melanoma:
         raise InputError(f"{where}: {min(both)!r} is in both lists; keep it in one")
     return plain
 
 
-def _plain(name: str) -> str:
+def plain_spelling(name: str) -> str:
+    """A diagnosis without what spellings differ in: case, underscores, repeated spaces."""
     return re.sub(r"[\s_]+", " ", name).strip().casefold()

@@ -25,7 +25,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 A diagnosis may also be spread over levels, `diagnosis_1` to `diagnosis_5` in today's archive.
 """
 
-_MISSING = ("", "-1", "-1.0")
+MISSING_IDS = ("", "-1", "-1.0")
+"""What stands for "not known" in columns of ids; `-1` in the ISIC 2019 training table."""
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -154,7 +155,7 @@ def _optional(frame: pd.DataFrame, columns: list[str]) -> pd.Series[str]:
     if not columns:
         return pd.Series(pd.NA, index=frame.index, dtype=object)
     values = frame[columns[0]].str.strip()
-    return values.mask(values.isin(_MISSING))
+    return values.mask(values.isin(MISSING_IDS))
 
 
 def _melanoma(

@@ -158,9 +158,9 @@ def find(
     paths = [paths] if isinstance(paths, Path | str) else list(paths)
     found: dict[str, Predictions] = {}
     left_out: dict[str, str] = {}
-    for file in (file for path in paths for file in _files(Path(path))):
+    for file in (file for path in paths for file in files_of(Path(path))):
         try:
-            zoo.card(_system_of(file))
+            zoo.card(system_of(file))
         except UnknownNameError as error:
             if not extra:
                 left_out[str(file)] = str(error)
@@ -191,13 +191,15 @@ def system_title(name: str) -> str:
     return card.title if card else name
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """The path itself, or the files of a folder that can hold predictions, in natural order."""
     if not path.is_dir():
         return [path]
     return natsorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet"))
 
 
-def _system_of(path: Path) -> str:
+def system_of(path: Path) -> str:
+    """The name of a system, as a Parquet file says or a CSV file is called."""
     return _header(path).system if path.suffix == ".parquet" else path.stem
 
 

@@ -55,9 +55,14 @@ def full(system: System) -> list[Table]:
             ("files from", files.source or "not public"),
         ]
     facts += [
+        (f"trained on {t.name}", ", ".join(filter(None, (_LABELS[t.labels], t.note))))
+        for t in system.trained_on
+    ]
+    facts += [
         ("published scores", f"{p.file} ({p.kind}){': ' + p.note if p.note else ''}")
         for p in system.predictions
     ]
+    facts += [(f"{p.file} departs", departure) for p in system.predictions for departure in p.departures]
     facts += [(f"input: {f.name}", _feature(f.definition, f.whole_test_set)) for f in system.metadata]
     facts += [("limit", limit) for limit in system.limits]
     facts += [(f"assumed: {a.about}", a.text) for a in system.assumptions]
@@ -89,6 +94,7 @@ def full(system: System) -> list[Table]:
     ]
 
 
+_LABELS = {"diagnosis": "with its diagnoses", "pseudo": "with pseudo-labels"}
 _BLENDS = {"mean": "mean of probabilities", "rank_mean": "mean of percentile ranks over the test set"}
 
 

@@ -122,7 +122,30 @@ def judge(claim: Claim, record: Record) -> Verdict:
         findings, missing = _fewer(claim, record)
     verdict, summary = _verdict(findings, missing)
     return Verdict(
-        claim=claim.text, source=SOURCE, verdict=verdict, summary=summary, findings=tuple(findings)
+        claim=claim.text,
+        source=SOURCE,
+        verdict=verdict,
+        summary=summary,
+        findings=tuple(findings),
+        citations=_cited(claim, record) if findings else (),
+    )
+
+
+def _cited(claim: Claim, record: Record) -> tuple[int, ...]:
+    """Numbers of the audit findings that bear on the figures of a claim; counts of parameters have none.
+
+    Notes are left out: they say how to read the figures, and hold for all claims alike.
+    """
+    if record.audit is None or isinstance(claim, FewerParameters):
+        return ()
+    if isinstance(claim, Figure):
+        systems, metrics = {claim.system}, {claim.metric, *(reading.metric for reading in claim.readings)}
+    else:
+        systems, metrics = {*claim.systems, claim.reference}, {claim.metric}
+    return tuple(
+        number
+        for number, finding in enumerate(record.audit.findings, start=1)
+        if finding.severity != "note" and finding.bears_on(systems, metrics)
     )
 
 

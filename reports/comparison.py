@@ -19,8 +19,10 @@ from benchmarks.machine import fingerprint
 from benchmarks.operations import count_all
 from benchmarks.results import Latency
 from benchmarks.timing import quick_latency
+from evaluate.audit import audit
 from evaluate.clinical import Clinical, Request, clinical
 from evaluate.labels import Labels, read_labels
+from evaluate.overlap import TrainingTable, read_training_table
 from evaluate.predictions import Predictions, find
 from evaluate.scores import Scores, score
 from reports.claims import claims, judge
@@ -37,31 +39,44 @@ Progress = Callable[[str, int, int], None]
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Predictions, the labels they are scored against, and the files that were left out."""
+    """Predictions, the labels they are scored against, the files that were left out, and training tables."""
 
     predictions: tuple[Predictions, ...]
     labels: Labels
     left_out: dict[str, str]
+    training: tuple[TrainingTable, ...] = ()
 
 
-def read_inputs(predictions: Sequence[Path], labels: Path | None, *, extra: bool = False) -> Inputs | None:
+def read_inputs(
+    predictions: Sequence[Path],
+    labels: Path | None,
+    *,
+    extra: bool = False,
+    training: Sequence[Path] = (),
+) -> Inputs | None:
     """Reads predictions (files or folders) and labels; None where neither is given.
 
     Args:
         predictions: Files or folders.
         labels: The table of labels.
         extra: Keep files that match no card, as systems of their own.
+        training: Tables of images that systems were trained on.
 
     Raises:
         UsageError: One is given without the other.
         InputError: A file is broken, or none holds scores of a known system.
     """
-    if not predictions and labels is None:
+    if not predictions and labels is None and not training:
         return None
     if not predictions or labels is None:
         raise UsageError("predictions and labels go together: give --predictions DIR and --labels TABLE")
     found, left_out = find(predictions, extra=extra)
-    return Inputs(predictions=tuple(found), labels=read_labels(labels), left_out=left_out)
+    return Inputs(
+        predictions=tuple(found),
+        labels=read_labels(labels),
+        left_out=left_out,
+        training=tuple(read_training_table(table) for table in training),
+    )
 
 
 def count(systems: Sequence[System], progress: Progress | None = None) -> list[Entry]:
@@ -108,6 +123,9 @@ def compare(
         unscored="" if inputs else "no predictions",
         left_out=inputs.left_out if inputs else {},
         clinical=answers,
+        audit=audit(_chosen(systems, inputs), inputs.labels, scores=scores, training=inputs.training)
+        if inputs and scores
+        else None,
     )
 
 
@@ -211,6 +229,7 @@ def _files(inputs: Inputs | None) -> tuple[InputFile, ...]:
             InputFile(role="predictions", name=each.path, sha256=each.sha256, system=each.system)
             for each in inputs.predictions
         ),
+        *(InputFile(role="training", name=each.path, sha256=each.sha256) for each in inputs.training),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from reports import clinical, render
+from reports.audit import audited
 from reports.record import Record, save
 from reports.rows import rows as all_rows
 from reports.tables import caveats, comparison, verdicts
@@ -19,7 +20,9 @@ FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 def tables(record: Record) -> list[render.Table]:
     """All tables of a record: verdicts on claims where there are any, then the comparison."""
     answers = clinical.tables(record.clinical) if record.clinical else []
-    return [*verdicts(record), *comparison(record), *answers, caveats(record)]
+    titles = {entry.card.name: entry.card.title for entry in record.entries}
+    findings = audited(record.audit, titles) if record.audit else []
+    return [*verdicts(record), *comparison(record), *answers, *findings, caveats(record)]
 
 
 def text(record: Record, style: str) -> str:
@@ -39,6 +42,7 @@ def text(record: Record, style: str) -> str:
         "systems": rows,
         "claims": record.claims,
         "clinical": record.clinical,
+        "audit": record.audit,
         "settings": record.settings,
         "machine": record.machine,
         "inputs": record.inputs,

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from benchmarks.results import Latency, Machine, Operations
+from evaluate.audit import Audit
 from evaluate.clinical import Clinical
 from evaluate.paired import Difference
 from evaluate.scores import Scores, SystemScores
@@ -36,7 +37,7 @@ Word = Literal["holds", "holds only under", "not separable", "does not hold", "c
 class InputFile(_Table, frozen=True):
     """A file that the run read: what it was read as, its name and its SHA-256."""
 
-    role: Literal["predictions", "labels", "development"]
+    role: Literal["predictions", "labels", "development", "training"]
     name: str
     sha256: str
     system: str | None = None
@@ -93,13 +94,23 @@ class Finding(_Table, frozen=True):
 
 
 class Verdict(_Table, frozen=True):
-    """What became of a published claim."""
+    """What became of a published claim.
+
+    Attributes:
+        claim: Its words.
+        source: Who makes it.
+        verdict: What became of it.
+        summary: Why, in one sentence.
+        findings: The figures it was judged by.
+        citations: Numbers, from 1, of the record's audit findings (errors and warnings) that bear on it.
+    """
 
     claim: str
     source: str
     verdict: Word
     summary: str
     findings: tuple[Finding, ...] = ()
+    citations: tuple[int, ...] = ()
 
 
 class Record(_Table, frozen=True):
@@ -118,6 +129,7 @@ class Record(_Table, frozen=True):
         left_out: Prediction files that were left out, and why.
         claims: Verdicts on published claims, where asked for.
         clinical: Operating points, decision curves, calibration and subgroups, where asked for.
+        audit: What could make the scores wrong; None where there are none.
     """
 
     schema: Annotated[int, Meta(ge=1, le=VERSION)]
@@ -132,6 +144,7 @@ class Record(_Table, frozen=True):
     left_out: dict[str, str] = {}
     claims: tuple[Verdict, ...] = ()
     clinical: Clinical | None = None
+    audit: Audit | None = None
 
     def entry(self, system: str) -> Entry | None:
         """The system of that name, if it is in this record."""

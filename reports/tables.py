@@ -246,10 +246,22 @@ def verdicts(record: Record) -> list[Table]:
     return [
         Table(
             "What the paper claims, and what was found",
-            ("Claim", "Verdict", "Because"),
-            tuple((each.claim, each.verdict.upper(), each.summary) for each in record.claims),
-            tuple(filter(None, (other_test_set(record), f"Claims: {record.claims[0].source}."))),
-            align="lll",
+            ("Claim", "Verdict", "Because", "Audit"),
+            tuple(
+                (each.claim, each.verdict.upper(), each.summary, ", ".join(map(str, each.citations)) or "–")
+                for each in record.claims
+            ),
+            tuple(
+                filter(
+                    None,
+                    (
+                        other_test_set(record),
+                        f"Claims: {record.claims[0].source}.",
+                        "Audit: numbers of the audit's findings that bear on it." if record.audit else "",
+                    ),
+                )
+            ),
+            align="llll",
         ),
         Table(
             "The figures behind each verdict",
@@ -274,7 +286,13 @@ def caveats(record: Record) -> Table:
         card = entry.card
         said = [("limit", limit) for limit in card.limits]
         said += [("assumed", f"{each.about}: {each.text}") for each in card.assumptions]
-        said += [("published scores", f"{each.file}: {each.note}") for each in card.predictions if each.note]
+        said += [("trained on", f"{t.name} ({t.labels} labels): {t.note}") for t in card.trained_on]
+        said += [
+            ("published scores", f"{each.file}: {text}")
+            for each in card.predictions
+            for text in (each.note, *each.departures)
+            if text
+        ]
         for each in said:
             found.setdefault(each, []).append(card.title)
     listed = tuple((", ".join(titles), kind, text) for (kind, text), titles in found.items())

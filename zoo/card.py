@@ -206,10 +206,27 @@ class PublishedPredictions(_Table, frozen=True):
         file: Its name.
         kind: Whether its scores are probabilities or ranks.
         note: What a reader must know of it.
+        departures: Where the run that made it departs from the system, so that its scores may be
+            weaker than the system is.
     """
 
     file: Text
     kind: Literal["probability", "rank"]
+    note: str = ""
+    departures: tuple[Text, ...] = ()
+
+
+class TrainingSet(_Table, frozen=True):
+    """A set of images that networks of the system were trained on, as far as a source says so.
+
+    Attributes:
+        name: What it is called.
+        labels: Whether its labels are diagnoses or other networks' predictions (pseudo-labels).
+        note: Which networks, or what else a reader must know.
+    """
+
+    name: Text
+    labels: Literal["diagnosis", "pseudo"] = "diagnosis"
     note: str = ""
 
 
@@ -264,6 +281,7 @@ class System(_Table, frozen=True):
         blend: How members become one score.
         metadata: The inputs of members that have a metadata branch.
         checkpoints: Trained files.
+        trained_on: Training sets that matter to a test set, as far as a source names them.
         predictions: Published per-image scores.
         expected: Published figures.
         assumptions: What no source says.
@@ -283,6 +301,7 @@ class System(_Table, frozen=True):
     blend: Blend = Blend()
     metadata: tuple[MetadataFeature, ...] = ()
     checkpoints: Checkpoints | None = None
+    trained_on: tuple[TrainingSet, ...] = ()
     predictions: tuple[PublishedPredictions, ...] = ()
     expected: tuple[Expected, ...] = ()
     assumptions: tuple[Assumption, ...] = ()
