@@ -176,11 +176,10 @@ def _existing(**kind: bool) -> click.Path:
 
 
 def _scoring_options(command: F) -> F:
-    """What `score`, `compare` and `reproduce` have in common."""
+    """What `score`, `audit`, `compare` and `reproduce` have in common."""
     for option in (
-        click.option("--reference", metavar="NAME", help="System whose scores the others' are compared with: by default the first winner, or the first of all."),
         click.option("--seed", default=0, show_default=True, help="Seed of the resamples."),
-        click.option("--resamples", default=2000, show_default=True, help="Bootstrap resamples of each interval."),
+        click.option("--resamples", default=1000, show_default=True, help="Bootstrap resamples of each interval."),
         click.option(
             "--protocol", type=click.Choice(["clinical", "paper"]), default="clinical", show_default=True,
             help="clinical: intervals over patients. paper: what the paper's authors report.",
@@ -234,6 +233,14 @@ def _clinical_request(
     )
 
 
+def _reference_option(command: F) -> F:
+    return click.option(
+        "--reference",
+        metavar="NAME",
+        help="System whose scores the others' are compared with: by default the first winner, or the first of all.",
+    )(command)
+
+
 def _training_option(command: F) -> F:
     return click.option(
         "--train-table",
@@ -252,6 +259,7 @@ def _comparison_options(command: F) -> F:
         click.option("--latency/--no-latency", default=True, show_default=True, help="Measure a quick latency of each network."),
         click.option("--rule", type=click.Choice(["networks", "weights", "architectures"]), default="networks", show_default=True, help="How parameters of ensembles are counted."),
         _scoring_options,
+        _reference_option,
         _training_option,
         click.option("--labels", type=_existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
         click.option("--predictions", type=_existing(), multiple=True, help="Folder or file of per-image scores; may be repeated."),
@@ -269,6 +277,7 @@ def _comparison_options(command: F) -> F:
     help="Table with the diagnosis of every lesion.",
 )
 @_scoring_options
+@_reference_option
 @_clinical_options
 @click.option("--extra", is_flag=True, help="Score files that match no card too, each as its own row.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

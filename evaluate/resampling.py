@@ -13,8 +13,9 @@ Weights = npt.NDArray[np.int32]
 LEVEL = 0.95
 """Level of all intervals."""
 
-RESAMPLES = 2000
-"""Default number: enough for Holm to tell up to ten systems apart (45 pairs, see `evaluate.paired`)."""
+RESAMPLES = 1000
+"""Resamples where none are asked for: enough for Holm over the pairs of seven systems. A family that needs
+more to tell anything apart says how many."""
 
 LARGEST_UNDEFINED_SHARE = 0.05
 """Where a figure is undefined in more than this share of the resamples, nothing is said of them."""

@@ -118,7 +118,7 @@ def test_score_takes_a_reference(made_up: Path) -> None:
     assert "Differences from First place" in run(*files).stdout
     assert "Differences from S2-MLP-B3" in run(*files, "--reference", "s2_mlp_b3").stdout
     found = json.loads(run(*files, "--json").stdout)
-    assert len(found["differences"]) == 21 * 6
+    assert len(found["differences"]) == 21 * 7
     wrong = run(*files, "--reference", "nobody", "--json")
     assert (wrong.exit_code, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
     assert "no scores of nobody" in wrong.stderr
