@@ -46,7 +46,7 @@ class AuditFinding(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     title: str
     found: str
     done: str
-    figures: dict[str, float] = {}
+    figures: dict[str, int | float] = {}
     examples: tuple[str, ...] = ()
     systems: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
