@@ -159,7 +159,7 @@ def test_a_reason_of_one_family_does_not_stay_in_another():
 def test_the_textbook_tests_stand_beside(clinical):
     tests = {(each.metric, each.textbook and each.textbook.test) for each in clinical.differences}
     assert tests == {
-        ("roc_auc", "DeLong"), ("average_precision", None), ("sensitivity", "McNemar"),
+        ("roc_auc", "DeLong"), ("average_precision", None), ("sensitivity", "McNemar"), ("partial_auc", None),
         ("specificity", "McNemar"), ("balanced_accuracy", None), ("f1", None),
     }  # fmt: skip
 
