@@ -145,7 +145,8 @@ def list_(pattern: str, group: str | None, as_json: bool) -> None:
         )
         return
     if not cards:
-        click.echo("no system matches", err=True)
+        groups = sorted({zoo.card(name).group for name in zoo.systems()})
+        click.echo(f"no system matches; groups are {', '.join(groups)}", err=True)
         return
     from reports.cards import listing
 
@@ -178,8 +179,8 @@ def _existing(**kind: bool) -> click.Path:
 def _scoring_options(command: F) -> F:
     """What `score`, `audit`, `compare` and `reproduce` have in common."""
     for option in (
-        click.option("--seed", default=0, show_default=True, help="Seed of the resamples."),
-        click.option("--resamples", default=1000, show_default=True, help="Bootstrap resamples of each interval."),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the resamples."),
+        click.option("--resamples", type=click.IntRange(40, 1_000_000), default=1000, show_default=True, help="Bootstrap resamples of each interval."),
         click.option(
             "--protocol", type=click.Choice(["clinical", "paper"]), default="clinical", show_default=True,
             help="clinical: intervals over patients. paper: what the paper's authors report.",
@@ -255,8 +256,6 @@ def _comparison_options(command: F) -> F:
     for option in (
         click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for record.json and the tables in every format."),
         click.option("--format", "style", type=click.Choice(["terminal", "markdown", "csv", "latex", "json"]), default="terminal", show_default=True, help="What to print."),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where latency is measured."),
-        click.option("--latency/--no-latency", default=True, show_default=True, help="Measure a quick latency of each network."),
         click.option("--rule", type=click.Choice(["networks", "weights", "architectures"]), default="networks", show_default=True, help="How parameters of ensembles are counted."),
         _scoring_options,
         _reference_option,
@@ -421,6 +420,19 @@ def count(systems: tuple[str, ...], explain: bool, as_json: bool) -> None:
 @main.command()
 @click.argument("systems", nargs=-1)
 @_comparison_options
+@click.option(
+    "--latency/--no-latency",
+    default=True,
+    show_default=True,
+    help="Measure a quick latency of each network.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where latency is measured.",
+)
 @_clinical_options
 def compare(systems: tuple[str, ...], request: Request, **options: Any) -> None:
     """Compare SYSTEMS (all by default): parameters, operations, latency, and scores where given.
@@ -442,12 +454,14 @@ def compare(systems: tuple[str, ...], request: Request, **options: Any) -> None:
 def reproduce(**options: Any) -> None:
     """Check the paper's claims one by one, and say what each holds under.
 
+    No claim is about time, so nothing is timed.
+
     \b
-    Example: melanoma-zoo reproduce --predictions DIR --labels TABLE --no-latency
+    Example: melanoma-zoo reproduce --predictions DIR --labels TABLE
     """
     from reports.comparison import reproduce as run
 
-    _report(run, (), "claims", **options)
+    _report(run, (), "claims", latency=False, device="auto", **options)
 
 
 def _report(
@@ -457,19 +471,21 @@ def _report(
     from reports.comparison import read_inputs
     from reports.outputs import tables, text, write_all
     from reports.record import Settings
+    from zoo.files import make_folder
 
     cards = _cards(systems)
+    if output:
+        make_folder(output)
     inputs = read_inputs(predictions, labels, training=train_table)
     _say_left_out(inputs.left_out if inputs else {})
     with _progress() as progress:
         record = run(cards, Settings(latency="quick" if latency else "off", **settings), inputs, progress)
-    if output:
-        written = write_all(record, output, name)
     if style == "terminal":
         _print_tables(tables(record))
     else:
         click.echo(text(record, style), nl=False)
     if output:
+        written = write_all(record, output, name)
         click.echo(f"wrote {', '.join(map(str, written))}", err=True)
 
 

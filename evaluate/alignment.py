@@ -104,6 +104,13 @@ def _blended(
         how = card.blend.members
         kind = "rank" if how == "rank_mean" else kind
         folds = min(scores.shape[1] for scores in members.values())
+        known = [member.name for member in card.members]
+        if strange := sorted(set(members) - set(known)):
+            raise InputError(
+                f"{predictions.path}: {card.name} has no member {strange[0]!r}; its members are {', '.join(known)}"
+            )
+        if max(scores.shape[1] for scores in members.values()) > card.folds:
+            raise InputError(f"{predictions.path}: {card.name} has {card.folds} folds, the file has more")
         if len(members) < len(card.members) or folds < card.folds:
             notes += (
                 f"Blend of {len(members)} of {len(card.members)} members, "

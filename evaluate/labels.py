@@ -10,8 +10,9 @@ import pandas as pd
 
 from evaluate.copies import originals, rows_per_image
 from evaluate.diagnoses import Diagnoses, is_melanoma, joined, read_diagnoses
-from evaluate.tables import ids, read_csv, sha256, truth
+from evaluate.tables import ids, read_csv, truth
 from zoo.errors import InputError, UsageError
+from zoo.files import sha256
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "image": ("isic_id", "image_name", "image", "image_id"),

@@ -11,8 +11,9 @@ import pandas as pd
 from evaluate.alignment import align
 from evaluate.labels import COLUMNS, MISSING_IDS, Labels
 from evaluate.predictions import Predictions
-from evaluate.tables import read_csv, sha256
+from evaluate.tables import read_csv
 from zoo.errors import InputError
+from zoo.files import sha256
 
 ROLES = ("image", "lesion", "patient")
 """What can be shared, from the closest to the loosest tie."""

@@ -6,7 +6,6 @@ A file is Parquet (one row per lesion image, member and fold) or CSV of the publ
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,9 +19,10 @@ from natsort import natsorted
 
 import zoo
 from evaluate.labels import COLUMNS
-from evaluate.tables import ids, numbers, read_csv, sha256, truth
+from evaluate.tables import ids, numbers, read_csv, truth
 from zoo.card import System
-from zoo.errors import InputError, MachineError, UnknownNameError
+from zoo.errors import InputError, UnknownNameError
+from zoo.files import replacing, sha256
 
 Kind = Literal["probability", "rank"]
 
@@ -86,7 +86,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         what = "is not a finite number"
         if not wrong.any() and self.kind == "probability":
             wrong = (score < 0) | (score > 1)
-            what = "is outside [0, 1], so not a probability; pass kind='rank' if it is a rank"
+            what = "is outside [0, 1], so not a probability; correct it, or say in the card's predictions (kind) that they are ranks"
         if wrong.any():
             row = table.index[wrong][0]
             raise InputError(
@@ -129,14 +129,8 @@ def write_predictions(predictions: Predictions, path: Path | str) -> None:
     header = _Header(schema=SCHEMA_VERSION, system=predictions.system, metadata=predictions.metadata)
     table = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
     table = table.replace_schema_metadata({_METADATA: msgspec.json.encode(header)})
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as unfinished:
         pq.write_table(table, unfinished)
-        unfinished.replace(path)
-    except OSError as error:
-        raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def find(
@@ -161,9 +155,9 @@ def find(
     for file in (file for path in paths for file in files_of(Path(path))):
         try:
             zoo.card(system_of(file))
-        except UnknownNameError as error:
+        except UnknownNameError:
             if not extra:
-                left_out[str(file)] = str(error)
+                left_out[str(file)] = "its name matches no card (melanoma-zoo score --extra scores it)"
                 continue
         predictions = read_predictions(file)
         if other := found.get(predictions.system):
@@ -195,7 +189,7 @@ def files_of(path: Path) -> list[Path]:
     """The path itself, or the files of a folder that can hold predictions, in natural order."""
     if not path.is_dir():
         return [path]
-    return natsorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet"))
+    return natsorted(file for file in path.iterdir() if file.suffix.lower() in (".csv", ".parquet"))
 
 
 def system_of(path: Path) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from zoo.errors import UsageError
+
 Weights = npt.NDArray[np.int32]
 """How often each cluster was drawn, shape (clusters, resamples)."""
 
@@ -40,6 +42,8 @@ def bootstrap(clusters: int, resamples: int, seed: int = 0, *, chunk: int = 1024
     >>> next(bootstrap(4, 3)).sum(axis=0).tolist()
     [4, 4, 4]
     """
+    if seed < 0:
+        raise UsageError(f"seed {seed} is negative; choose 0 or more")
     random = np.random.default_rng(seed)
     for start in range(0, resamples, chunk):
         count = min(chunk, resamples - start)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -97,9 +96,3 @@ def numbers(column: pd.Series[str], path: str) -> pd.Series[float]:
         except ValueError:
             raise InputError(f"{path}: row {row}: {column.name} is {text!r}; it must be a number") from None
     return pd.Series(values, index=column.index, dtype="float64")
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

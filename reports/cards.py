@@ -41,7 +41,7 @@ def full(system: System) -> list[Table]:
     facts = [
         ("group", system.group),
         ("also called", ", ".join(system.aliases)),
-        ("networks", f"{len(system.members)} members × {system.folds} folds"),
+        ("networks", f"{len(system.members)} × {system.folds} (members × folds)"),
         ("views", _views(system)),
         ("blend of members", _BLENDS[system.blend.members]),
         ("scores are", {"probability": "probabilities", "rank": "ranks, not probabilities"}[system.output]),
@@ -64,6 +64,8 @@ def full(system: System) -> list[Table]:
     ]
     facts += [(f"{p.file} departs", departure) for p in system.predictions for departure in p.departures]
     facts += [(f"input: {f.name}", _feature(f.definition, f.whole_test_set)) for f in system.metadata]
+    orders = dict.fromkeys(member.classes for member in system.members)
+    facts += [(f"{len(classes)} classes", ", ".join(classes)) for classes in orders]
     facts += [("limit", limit) for limit in system.limits]
     facts += [(f"assumed: {a.about}", a.text) for a in system.assumptions]
     facts += [("source", " · ".join(filter(None, (s.title, s.url, s.licence)))) for s in system.sources]
@@ -88,7 +90,7 @@ def full(system: System) -> list[Table]:
                 "Metadata",
             ),
             tuple(_member(index, member) for index, member in enumerate(system.members)),
-            align="rlllrlrll",
+            align="rlllrlrrl",
         ),
         *_printed(system),
     ]
@@ -109,7 +111,7 @@ def _member(index: int, member: Member) -> tuple[str, ...]:
         str(member.size),
         _preprocess(member),
         str(len(member.classes)),
-        f"{member.melanoma} of {', '.join(member.classes)}",
+        str(member.melanoma),
         f"{metadata.features} → {metadata.hidden} → {metadata.out}" if metadata else "–",
     )
 

@@ -18,7 +18,7 @@ import zoo
 from benchmarks.machine import fingerprint
 from benchmarks.operations import count_all
 from benchmarks.results import Latency
-from benchmarks.timing import quick_latency
+from benchmarks.timing import quick_latency, resolve
 from evaluate.audit import audit
 from evaluate.clinical import Clinical, Request, clinical
 from evaluate.labels import Labels, read_labels
@@ -110,6 +110,8 @@ def compare(
     elif settings.reference:
         raise UsageError(f"no scores to compare with {settings.reference}; give --predictions and --labels")
     answers = _clinical(systems, request, settings, inputs) if request else None
+    if settings.latency == "quick":
+        resolve(settings.device)  # A device that is not there is told before the counting, too.
     entries = _entries(systems, settings, progress)
     return Record(
         schema=1,

@@ -22,7 +22,7 @@ def counted(entries: Sequence[Entry]) -> Table:
             "Input px",
             "Parameters, M",
             "GMACs",
-            *OTHERS,
+            *(f"GMACs by {name}" for name in OTHERS),
         ),
         tuple(
             (

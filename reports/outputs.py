@@ -43,6 +43,8 @@ def text(record: Record, style: str) -> str:
         "claims": record.claims,
         "clinical": record.clinical,
         "audit": record.audit,
+        "left_out": record.left_out,
+        "schema": record.schema,
         "settings": record.settings,
         "machine": record.machine,
         "inputs": record.inputs,

@@ -59,9 +59,14 @@ def terminal(tables: Sequence[Table]) -> RenderableType:
         # The title stands apart: as the table's own it would be folded to the width of a narrow one.
         parts.append(Text(printable(table.title), style="bold"))
         drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
-        for header, side in zip(table.headers, table.columns, strict=True):
+        for index, (header, side) in enumerate(zip(table.headers, table.columns, strict=True)):
+            # Names stay on one line; sentences in the first column may fold.
+            names = index == 0 and max((len(row[0]) for row in table.rows), default=0) <= 16
             drawn.add_column(
-                Text(printable(header)), justify="left" if side == "l" else "right", overflow="fold"
+                Text(printable(header)),
+                justify="left" if side == "l" else "right",
+                overflow="fold",
+                no_wrap=names,
             )
         for row in table.rows:
             drawn.add_row(*(Text(printable(value)) for value in row))
@@ -170,7 +175,7 @@ _LATEX = {
 
 def _latex_text(text: str) -> str:
     flat = printable(text).replace("\n", " ")
-    return "".join(_LATEX.get(character, character) for character in flat)
+    return "".join(_LATEX.get(character, character if character < "\u0180" else "?") for character in flat)
 
 
 def _spreadsheet_text(value: object) -> object:

@@ -122,7 +122,7 @@ def _cost_section(record: Record) -> Section:
             "GMACs: convolutions and matrix products, in thousand millions of multiply-accumulates (GFLOPs "
             "are twice as many).",
             "Protocol: one lesion image through all members, folds and distinct views.",
-            *_crop_notes(record),
+            *_view_notes(record),
             *_latency_notes(record),
         ),
     )
@@ -154,12 +154,19 @@ def _reductions(record: Record) -> list[Table]:
     ]
 
 
-def _crop_notes(record: Record) -> list[str]:
-    return [
-        f"{entry.card.title}: its whole protocol takes up to {entry.card.views.crops} crops, by the image's shape."
-        for entry in record.entries
-        if entry.card.views.crops > 1
-    ]
+def _view_notes(record: Record) -> list[str]:
+    """Where the published procedure passes an image more or less often than is counted."""
+    found: dict[str, list[str]] = {}
+    for card in (entry.card for entry in record.entries):
+        views = card.views
+        if views.crops > 1:
+            found.setdefault(f"up to {views.crops} crops, by the image's shape", []).append(card.title)
+        if views.published > views.distinct:
+            text = f"{views.published} views are computed as published, {views.distinct} distinct ones are counted"
+            found.setdefault(text, []).append(card.title)
+        if views.note:
+            found.setdefault(views.note, []).append(card.title)
+    return [f"{', '.join(titles)}: {text}." for text, titles in found.items()]
 
 
 def _latency_notes(record: Record) -> list[str]:

@@ -339,10 +339,24 @@ def test_members_and_folds_are_blended_as_the_card_says(labels):
     assert aligned.scores == pytest.approx([(3 / 3 + 1 / 3) / 2, (2 / 3 + 2 / 3) / 2, (1 / 3 + 3 / 3) / 2])
     assert aligned.notes == ("Blend of 2 of 3 members, 2 of 5 folds: not the whole system.",)
 
-    assert zoo.card("third_place").blend.members == "mean"
+    third = zoo.card("third_place")
+    assert third.blend.members == "mean"
+    scores = {
+        (third.members[0].name, 0): (0.5, 0.3, 0.2),
+        (third.members[1].name, 0): (0.5, 0.6, 0.7),
+    }
     aligned = align(predictions(rows_of(scores), system="third_place"), labels)
     assert aligned.kind == "probability"
     assert aligned.scores == pytest.approx([0.5, 0.45, 0.45])
+
+
+def test_members_and_folds_that_the_system_does_not_have_are_refused(labels):
+    strange = {("bee508", 0): (0.9, 0.2, 0.1), ("nope", 0): (0.5, 0.6, 0.7)}
+    with pytest.raises(InputError, match="second_place has no member 'nope'; its members are bee508, bee517"):
+        align(predictions(rows_of(strange), system="second_place"), labels)
+    six = {("bee508", fold): (0.9, 0.2, 0.1) for fold in range(6)}
+    with pytest.raises(InputError, match="second_place has 5 folds, the file has more"):
+        align(predictions(rows_of(six), system="second_place"), labels)
 
 
 def test_a_whole_system_carries_no_note(labels):

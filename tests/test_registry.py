@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import nn
 
 import zoo
 from zoo.card import Member
-from zoo.errors import UnknownNameError, UsageError
+from zoo.errors import CardError, UnknownNameError, UsageError
 
 CARD = """\
 schema = 1
@@ -43,7 +45,8 @@ def write(folder: Path, name: str = "own_10", title: str = "Own 10", aliases: st
 def _registry_as_it_was() -> Iterator[None]:
     yield
     for name in ("own_2", "own_10", "sge_b3"):
-        zoo.unregister(name)
+        with contextlib.suppress(UnknownNameError):
+            zoo.unregister(name)
 
 
 def test_names_are_listed_by_pattern_and_group_in_natural_order(tmp_path: Path) -> None:
@@ -112,6 +115,17 @@ def test_taken_names_are_refused(tmp_path: Path, title: str, aliases: str) -> No
     with pytest.raises(UsageError, match="is taken by"):
         zoo.register(write(tmp_path, "own_2", title, aliases))
     assert "own_2" not in zoo.systems()
+
+
+def test_a_card_changed_in_code_is_validated_too(tmp_path: Path) -> None:
+    system = zoo.register(write(tmp_path))
+    with pytest.raises(CardError, match="X Y: not a valid card"):
+        zoo.register(msgspec.structs.replace(system, name="X Y", title="Another"))
+
+
+def test_taking_back_what_is_not_there_is_told() -> None:
+    with pytest.raises(UnknownNameError, match="no system is called 'nothing'"):
+        zoo.unregister("nothing")
 
 
 def test_replacing_needs_to_be_said_and_can_be_taken_back(tmp_path: Path) -> None:

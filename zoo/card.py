@@ -134,12 +134,14 @@ class Views(_Table, frozen=True):
         weights: How often the published procedure counts each of them; once each where empty.
         crops: The largest number of square crops slid along the long side; 1 is the whole image.
         average: What is averaged over the views: class probabilities or logits.
+        note: Where the native procedure takes other views than these.
     """
 
     transforms: tuple[str, ...] = ("identity",)
     weights: tuple[Positive, ...] = ()
     crops: Positive = 1
     average: Literal["probabilities", "logits"] = "probabilities"
+    note: str = ""
 
     def __post_init__(self) -> None:
         unknown = [view for view in self.transforms if view not in VIEWS]
@@ -363,6 +365,18 @@ def parse(text: str, where: str = "card") -> System:
         reason, _, path = str(error).partition(" - at `")
         line = _line_of(text, path.rstrip("`").removeprefix("$"), reason)
         raise CardError(f"{where}:{line}: {reason}") from error
+
+
+def checked(system: System) -> System:
+    """A system that was made or changed in code, validated as its card would be.
+
+    Raises:
+        CardError: It would not be a valid card.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(system), System)
+    except msgspec.ValidationError as error:
+        raise CardError(f"{system.name}: not a valid card: {error}") from error
 
 
 def read(path: Path) -> System:

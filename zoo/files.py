@@ -39,6 +39,22 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder, and makes sure that files can be written to it, before long work starts.
+
+    Raises:
+        MachineError: It cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise MachineError(
+            f"{path}: cannot be written to ({error.strerror or error}); choose another folder"
+        ) from error
+
+
 def write(path: Path, content: bytes | str) -> None:
     """Writes a whole file at once (text as UTF-8).
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from natsort import natsorted
 
-from zoo.card import Member, System, parse, read
+from zoo.card import Member, System, checked, parse, read
 from zoo.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -117,12 +117,13 @@ def register(entry: System | Path | str, build: Builder | None = None, *, replac
         CardError: The file is not a valid card.
         UsageError: A name or alias is taken.
     """
-    system = entry if isinstance(entry, System) else read(Path(entry))
+    system = checked(entry) if isinstance(entry, System) else read(Path(entry))
     for other in _all().values():
         shared = _names(system) & _names(other)
         if shared and not (replace and other.name == system.name):
+            taken = system.name if _plain(system.name) in shared else min(shared)
             raise UsageError(
-                f"{system.name}: the name {min(shared)!r} is taken by {other.name}; "
+                f"{system.name}: the name {taken!r} is taken by {other.name}; "
                 "choose another, or pass replace=True for the same system"
             )
     _registered[system.name] = system
@@ -133,9 +134,14 @@ def register(entry: System | Path | str, build: Builder | None = None, *, replac
 
 
 def unregister(name: str) -> None:
-    """Takes back what `register` added; a system of this package that it replaced is back."""
-    _registered.pop(name, None)
-    _builders.pop(name, None)
+    """Takes back what `register` added; a system of this package that it replaced is back.
+
+    Raises:
+        UnknownNameError: There is no such system.
+    """
+    found = card(name).name
+    _registered.pop(found, None)
+    _builders.pop(found, None)
 
 
 def _plain(name: str) -> str:
