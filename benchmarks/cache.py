@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -85,8 +85,8 @@ def keep(name: str, result: object) -> None:
     """Keeps a result; a folder that cannot be written costs one line on the log, no more."""
     try:
         write(folder() / f"{name}.json", msgspec.json.encode(result))
-    except MachineError as error:
-        _warn_once(str(error))
+    except MachineError:
+        _warn_once(folder())
 
 
 def recall(
@@ -110,8 +110,9 @@ def recall(
     """
     distinct = list(dict.fromkeys(names))
     kept = {} if fresh else {name: one for name in distinct if (one := load(name, result)) is not None}
+    missing = [name for name in distinct if name not in kept]
     found: dict[str, T] = {}
-    with closing(compute([name for name in distinct if name not in kept])) as computed:
+    with closing(compute(missing)) if missing else nullcontext(()) as computed:
         for name, one in chain(kept.items(), computed):
             if name not in kept and lasting(one):
                 keep(name, one)
@@ -122,8 +123,12 @@ def recall(
 
 
 @cache
-def _warn_once(reason: str) -> None:
-    logging.getLogger(__name__).warning("results are not kept for the next run: %s", reason)
+def _warn_once(unwritable: Path) -> None:
+    logging.getLogger(__name__).warning(
+        "%s cannot be written, so results are not kept for the next run; name another folder in %s",
+        unwritable,
+        ENVIRONMENT,
+    )
 
 
 @cache

@@ -90,13 +90,14 @@ def _torch(network: nn.Module, inputs: tuple[Tensor, ...]) -> ByType:
     """Counts by torch, in MACs."""
     with FlopCounterMode(display=False) as mode:
         network(*inputs)
-    # Paths begin with the name of the root's class; "Global" is the root once more.
+    # Paths begin with the class of the root; "Global" and modules that are nobody's child are in it too.
+    root = type(network).__name__
     counts = {
-        path.partition(".")[2]: Counter(
+        path.removeprefix(root).removeprefix("."): Counter(
             {str(operator): flops // 2 for operator, flops in by_operator.items()}
         )
         for path, by_operator in mode.get_flop_counts().items()
-        if path != "Global"
+        if path == root or path.startswith(f"{root}.")
     }
     return by_type(network, counts)
 

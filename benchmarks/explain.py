@@ -39,7 +39,7 @@ _THOP_BEYOND: dict[type[nn.Module], str] = {
     nn.LayerNorm: "counts layer normalisation, 4 per element",
     nn.AdaptiveAvgPool2d: "counts adaptive average pooling, 1 per input and 1 per output element",
     nn.AvgPool2d: "counts average pooling, 1 per output element",
-    nn.Softmax: "counts softmax, 3 per element",
+    nn.Softmax: "counts softmax, 3 per element less 1 per row",
 }
 
 _THOP_SKIPS = "has no rule for this exact type and skips its convolutions and matrix products"

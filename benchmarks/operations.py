@@ -10,9 +10,10 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 import msgspec
+import psutil
 
 from benchmarks import cache, worker
-from benchmarks.machine import default_threads, fingerprint
+from benchmarks.machine import default_threads
 from benchmarks.results import Operations
 from zoo.card import Member
 
@@ -28,7 +29,7 @@ _Results = Generator[tuple[str, Operations], None, None]
 _PER_WORKER = 3
 """For fewer networks it does not pay that another process imports torch."""
 
-_GIB_PER_WORKER = 4
+_BYTES_PER_WORKER = 4 << 30
 """What the largest forward pass of the zoo needs, and some."""
 
 
@@ -79,8 +80,8 @@ def _key(member: Member, standard: bool) -> str:
 
 
 def _workers(networks: int) -> int:
-    machine = fingerprint()
-    return max(1, min(default_threads(), networks // _PER_WORKER, machine.memory_gib // _GIB_PER_WORKER))
+    memory = psutil.virtual_memory().available // _BYTES_PER_WORKER
+    return max(1, min(default_threads(), networks // _PER_WORKER, memory))
 
 
 def _counted(
@@ -90,7 +91,7 @@ def _counted(
     left = dict(sorted(networks.items(), key=lambda item: item[1].size, reverse=True))
     if workers is None:
         workers = _workers(len(left))
-    if build is None and left and workers:
+    if build is None and workers:
         for name, operations in _in_workers(left.items(), workers):
             del left[name]
             yield name, operations

@@ -172,7 +172,8 @@ def test_where_no_class_is_left_without_the_shared_ones_it_is_said(labelled, tab
 
 def test_a_rank_blend_keeps_the_ranks_it_has_in_the_whole_test_set(labelled, table, tmp_path) -> None:
     members = [
-        predicted().table.assign(member=m, fold=0, score=scores(seed)) for seed, m in enumerate(("a", "b"))
+        predicted().table.assign(member=m, fold=0, score=scores(seed))
+        for seed, m in enumerate(("bee508", "bee517"))
     ]
     blended = Predictions(
         system="second_place", kind="probability", table=pd.concat(members, ignore_index=True)

@@ -89,7 +89,7 @@ def test_only_strict_makes_an_error_the_exit_code(made_up: Path, tmp_path: Path)
         (("--run", "sge_b3=absent.csv"), 2, "with a file that exists"),
         (("--train-table", "LABELS_WITHOUT_IDS"), 3, "a training table needs one"),
         (("--images", "EMPTY"), 3, "holds no image"),
-        (("--resamples", "3"), 2, "too few"),
+        (("--resamples", "3"), 2, "not in the range"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(

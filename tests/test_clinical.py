@@ -15,10 +15,10 @@ from evaluate import find, read_labels
 from evaluate.clinical import Clinical, Request, clinical
 from evaluate.operating import POINTS
 from evaluate.protocols import OperatingPoint
-from evaluate.tables import sha256
 from reports.clinical import tables
 from reports.record import load
 from reports.render import latex, markdown
+from zoo.files import sha256
 
 
 def run(*args: str | Path) -> Result:

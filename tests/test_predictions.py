@@ -230,7 +230,7 @@ def test_a_file_of_no_system_is_not_read(write, tmp_path):
     odd = write("metadata.csv", LABELS.replace("target", "diagnosis"))
     found, left_out = find(tmp_path)
     assert [each.system for each in found] == ["sge_b3"]
-    assert "no system is called 'metadata'" in left_out[str(odd)]
+    assert "its name matches no card" in left_out[str(odd)]
 
 
 def test_a_parquet_file_names_its_system_itself(tmp_path):
@@ -250,7 +250,7 @@ def test_two_files_of_one_system(write):
 def test_nothing_found(write, tmp_path):
     with pytest.raises(InputError, match=r"no \.csv or \.parquet file"):
         find(tmp_path)
-    with pytest.raises(InputError, match="no system is called 'mine'"):
+    with pytest.raises(InputError, match="its name matches no card"):
         find(write("mine.csv", SCORES))
     with pytest.raises(InputError, match="no such file"):
         find(tmp_path / "SGE-B3.csv")
