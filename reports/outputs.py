@@ -10,6 +10,7 @@ from reports import clinical, render
 from reports.audit import audited
 from reports.record import Record, save
 from reports.rows import rows as all_rows
+from reports.summary import summary
 from reports.tables import caveats, comparison, verdicts
 from zoo.files import write
 
@@ -18,11 +19,11 @@ FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 
 
 def tables(record: Record) -> list[render.Table]:
-    """All tables of a record: verdicts on claims where there are any, then the comparison."""
+    """All tables of a record: verdicts on claims where there are any, the summary, then the comparison."""
     answers = clinical.tables(record.clinical) if record.clinical else []
     titles = {entry.card.name: entry.card.title for entry in record.entries}
     findings = audited(record.audit, titles) if record.audit else []
-    return [*verdicts(record), *comparison(record), *answers, *findings, caveats(record)]
+    return [*verdicts(record), *summary(record), *comparison(record), *answers, *findings, caveats(record)]
 
 
 def text(record: Record, style: str) -> str:

@@ -1,0 +1,150 @@
+"""The answer on one screen: who can be told apart, by how much, at which threshold, with which caveats."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from evaluate.audit import Audit
+from evaluate.findings import many
+from evaluate.operating import AtPoint
+from evaluate.paired import ALPHA, Difference, against
+from evaluate.protocols import OperatingPoint, named
+from evaluate.scores import Metric, Scores, SystemScores
+from evaluate.subgroups import Subgroups
+from reports.clinical import CHOSEN, estimated
+from reports.differences import reference
+from reports.figures import estimate, with_sign
+from reports.record import Record
+from reports.render import Table
+
+
+def summary(record: Record) -> list[Table]:
+    """The summary of a record, best system first; nothing where there are no scores."""
+    found = [scores for scores in record.scores if scores.protocol == record.settings.protocol]
+    return [_summary(record, scores) for scores in found]
+
+
+def _summary(record: Record, scores: Scores) -> Table:
+    name = reference(scores, record.settings.reference)
+    titles = {each.system: each.title for each in scores.systems}
+    differences = {each.a: each for each in against(scores.differences, name) if each.metric == "roc_auc"}
+    point = named(scores.protocol).column("specificity").point
+    assert point is not None, "specificity is taken at a threshold"
+    rows = tuple(
+        (
+            system.title,
+            _with_letters(system.metrics["roc_auc"]),
+            "reference" if system.system == name else _difference(differences.get(system.system)),
+            _specificity(system, _at(record, system.system, point)),
+        )
+        for system in sorted(scores.systems, key=_area, reverse=True)
+    )
+    return Table(
+        f"In short: {scores.n} lesions, {scores.positives} melanomas, {scores.patients} patients",
+        (
+            "System",
+            "ROC-AUC",
+            f"Less that of {titles[name]}",
+            f"Specificity at {point.value:.0%} sensitivity",
+        ),
+        rows,
+        (
+            *_separation(scores, titles, name),
+            *_thresholds(record, scores, point),
+            *(_caveats(record.audit) if record.audit else ()),
+            *(_gaps(record.clinical.subgroups) if record.clinical and record.clinical.subgroups else ()),
+        ),
+    )
+
+
+def _area(system: SystemScores) -> float:
+    value = system.metrics["roc_auc"].value
+    return float("-inf") if value is None else value
+
+
+def _with_letters(metric: Metric) -> str:
+    return f"{estimated(metric)} {metric.group}".rstrip()
+
+
+def _difference(found: Difference | None) -> str:
+    if found is None or found.value is None:
+        return "n/a"
+    return estimate(found.value, found.low, found.high, signed=True) + (" *" if found.separable else "")
+
+
+def _at(record: Record, system: str, point: OperatingPoint) -> AtPoint | None:
+    """The system at the point with a locked threshold, where the run has one."""
+    asked = record.clinical.operating_points if record.clinical else None
+    return next(
+        (
+            row
+            for row in (asked.rows if asked else ())
+            if row.system == system and row.wanted == point and row.threshold_from == "development"
+        ),
+        None,
+    )
+
+
+def _specificity(system: SystemScores, locked: AtPoint | None) -> str:
+    return (
+        estimated(locked.metrics["specificity"])
+        if locked
+        else estimated(system.metrics["specificity"]) + CHOSEN
+    )
+
+
+def _separation(scores: Scores, titles: dict[str, str], name: str) -> list[str]:
+    pairs = [each for each in scores.differences if each.metric == "roc_auc"]
+    if not pairs:
+        return []
+    apart = sum(each.separable is True for each in pairs)
+    reasons = sorted({each.reason for each in pairs if each.separable is None})
+    return [
+        f"{apart} of {len(pairs)} pairs of systems can be told apart by ROC-AUC (Holm over all); systems that "
+        "share a letter cannot.",
+        *(f"Some pairs are left open: {reason}." for reason in reasons),
+        f"* told apart from {titles[name]} when only this column is looked at (Holm over it).",
+    ]
+
+
+def _thresholds(record: Record, scores: Scores, point: OperatingPoint) -> list[str]:
+    """Where the thresholds come from; a locked one need not reach the sensitivity that was wanted."""
+    locked = [row for each in scores.systems if (row := _at(record, each.system, point))]
+    reached = ", ".join(f"{row.title} {estimated(row.metrics['sensitivity'])}" for row in locked)
+    return [
+        *(
+            [f"{CHOSEN.strip()} threshold chosen on this test set: optimistic."]
+            if len(locked) < len(scores.systems)
+            else []
+        ),
+        *(
+            [f"Thresholds locked on development predictions; sensitivity reached here: {reached}."]
+            if locked
+            else []
+        ),
+    ]
+
+
+def _caveats(found: Audit) -> list[str]:
+    """Titles of the errors and warnings; notes are left to the audit's own table."""
+    said = []
+    for severity in ("error", "warning"):
+        titles = Counter(each.title for each in found.findings if each.severity == severity)
+        if titles:
+            listed = "; ".join(
+                title if times == 1 else f"{title} ({times})" for title, times in titles.items()
+            )
+            said.append(f"Audit, {many(titles.total(), severity)}: {listed}.")
+    return said or ["Audit: no errors or warnings."]
+
+
+def _gaps(found: Subgroups) -> list[str]:
+    """The gaps between subgroups that survive Holm's correction."""
+    survive = [
+        f"{system.title} in {group.title.lower()} {group.group} ({estimated(each.gap, with_sign)})"
+        for system in found.systems
+        for group, each in zip(found.groups, system.groups, strict=True)
+        if each.p_holm is not None and each.p_holm < ALPHA
+    ]
+    count = f"{len(survive) or 'none'} of {many(found.compared, 'gap')} in {found.title} survives Holm's correction"
+    return [f"Subgroups: {count}{': ' if survive else ''}{'; '.join(survive)}."]

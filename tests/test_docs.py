@@ -1,0 +1,49 @@
+"""The documents name what exists: functions, command lines and files."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/methods.md")
+METHODS = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+
+
+def lines() -> list[str]:
+    text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    found = re.findall(r"^(?: {4})?(melanoma-zoo [^\n]+)$|`(melanoma-zoo [^`\n]+)`", text, re.MULTILINE)
+    return sorted({a or b for a, b in found})
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(evaluate(?:\.\w+)+)`", METHODS))))
+def test_names_exist(name: str) -> None:
+    module, _, member = name.rpartition(".")
+    assert callable(getattr(importlib.import_module(module), member))
+
+
+@pytest.mark.parametrize("line", lines())
+def test_command_lines_have_their_options(line: str) -> None:
+    words = shlex.split(line)[1:]
+    command = cli.main.get_command(click.Context(cli.main), words[0])
+    assert command is not None, words[0]
+    known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+    assert {word for word in words if word.startswith("--")} <= known | {"--help"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("#"):
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            assert target[1:] in {re.sub(r"[^\w-]", "", h.lower().replace(" ", "-")) for h in headings}
+        elif "://" not in target:
+            assert ((ROOT / page).parent / target.partition("#")[0]).exists(), target
