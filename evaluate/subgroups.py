@@ -17,6 +17,7 @@ from evaluate.estimate import estimate
 from evaluate.labels import Labels
 from evaluate.measure import measure, resampled
 from evaluate.metrics import OF_CURVE, Counts, Floats, Ranking
+from evaluate.paired import holm
 from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import Column, title_of
 from evaluate.resampling import LEVEL
@@ -191,19 +192,6 @@ def by_subgroup(
         resamples=resamples,
         seed=seed,
     )
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values after Holm's step-down correction, in the same order.
-
-    >>> [round(each, 6) for each in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty(len(p))
-    factors = len(p) - np.arange(len(p))
-    adjusted[order] = np.minimum(np.maximum.accumulate(factors * np.asarray(p)[order]), 1)
-    return adjusted.tolist()
 
 
 def _parts(
