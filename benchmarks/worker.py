@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -69,6 +70,8 @@ class Count(msgspec.Struct, frozen=True, tag=True):
 
 class Time(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Asks for the time of single forward passes of batch 1.
+
+    Only of a worker that has counted nothing: a copy of a process whose threads have run can hang.
 
     Attributes:
         member: Whose network.
@@ -167,12 +170,12 @@ def running(threads: int) -> Iterator[Callable[[Count | Time], bytes]]:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-# The import path is handed on as it is, without the working directory that -m would add.
+# The import path is handed on as it is; -m alone would put the working directory before it.
 _COMMAND = (sys.executable, "-P", "-m", "benchmarks.worker")
 
 
 def _environment(threads: int) -> dict[str, str]:
-    path = os.pathsep.join(entry for entry in sys.path if entry)
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     return {
         **os.environ,
         "PYTHONPATH": path,

@@ -268,7 +268,7 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_was_counted(own_cache: Path) -> 
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=20)
-    assert len(workers) == 2
+    assert len(workers) == 2, stderr
     assert stderr.endswith("KeyboardInterrupt\n")
     assert not any(worker.is_running() for worker in workers)
     assert len(list(own_cache.iterdir())) >= 1
