@@ -141,7 +141,17 @@ def list_(pattern: str, group: str | None, as_json: bool) -> None:
     cards = [zoo.card(name) for name in zoo.systems(pattern, group)]
     if as_json:
         _print_json(
-            [{"name": c.name, "title": c.title, "group": c.group, "summary": c.summary} for c in cards]
+            [
+                {
+                    "name": card.name,
+                    "title": card.title,
+                    "group": card.group,
+                    "members": len(card.members),
+                    "folds": card.folds,
+                    "summary": card.summary,
+                }
+                for card in cards
+            ]
         )
         return
     if not cards:
@@ -174,6 +184,16 @@ def show(system: str, as_json: bool) -> None:
 
 def _existing(**kind: bool) -> click.Path:
     return click.Path(exists=True, path_type=Path, **kind)
+
+
+def _files_and_labels(command: F) -> F:
+    """What `score` and `audit` read."""
+    for option in (
+        click.option("--labels", required=True, type=_existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
+        click.argument("files", nargs=-1, required=True, type=_existing()),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 def _scoring_options(command: F) -> F:
@@ -268,13 +288,7 @@ def _comparison_options(command: F) -> F:
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=_existing())
-@click.option(
-    "--labels",
-    required=True,
-    type=_existing(dir_okay=False),
-    help="Table with the diagnosis of every lesion.",
-)
+@_files_and_labels
 @_scoring_options
 @_reference_option
 @_clinical_options
@@ -335,13 +349,7 @@ def _runs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=_existing())
-@click.option(
-    "--labels",
-    required=True,
-    type=_existing(dir_okay=False),
-    help="Table with the diagnosis of every lesion.",
-)
+@_files_and_labels
 @_training_option
 @click.option(
     "--run",

@@ -176,7 +176,9 @@ def _figure(claim: Figure, record: Record) -> tuple[list[Finding], str]:
             return [], record.unscored or f"{claim.system} is not in this comparison"
         printed = next(figure for figure in entry.card.expected if figure.metric == claim.metric)
         metric = scored.metrics[reading.metric]
-        agrees = None if metric.value is None else abs(metric.value - printed.value) <= printed.tolerance
+        if metric.value is None:
+            return [], f"{reading.rule}: n/a ({metric.reason})"
+        agrees = abs(metric.value - printed.value) <= printed.tolerance
         # Intervals of the clinical protocol keep a patient's images together; they are the wider truth.
         clinical = record.scored(claim.system, "clinical")
         same = clinical.metrics.get(reading.metric) if clinical else None

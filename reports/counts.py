@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.figures import giga, millions
+from benchmarks.results import Latency
+from reports.figures import giga, millions, milliseconds
 from reports.record import Entry
 from reports.render import Table
 
@@ -13,7 +14,8 @@ OTHERS = ("fvcore", "thop")
 
 
 def counted(entries: Sequence[Entry]) -> Table:
-    """A row per network: parameters, and GMACs of one forward pass by each counter."""
+    """A row per network: parameters, GMACs of one forward pass by each counter, and its latency where taken."""
+    timed = any(member.latency for entry in entries for member in entry.members)
     return Table(
         "One forward pass of each network, batch 1, at its own input size",
         (
@@ -22,7 +24,8 @@ def counted(entries: Sequence[Entry]) -> Table:
             "Input px",
             "Parameters, M",
             "GMACs",
-            *(f"GMACs by {name}" for name in OTHERS),
+            *(f"by {name}" for name in OTHERS),
+            *(["Latency, ms (quick)"] if timed else []),
         ),
         tuple(
             (
@@ -31,17 +34,28 @@ def counted(entries: Sequence[Entry]) -> Table:
                 str(member.operations.size),
                 millions(member.operations.parameters),
                 giga(member.operations.macs),
-                *(giga(member.operations.counters[counter]) for counter in OTHERS),
+                *(giga(member.operations.counters[name]) for name in OTHERS),
+                *([_latency(member.latency)] if timed else []),
             )
             for entry in entries
             for member in entry.members
         ),
         (
-            "GMACs: convolutions and matrix products, in thousand millions of multiply-accumulates; GFLOPs are twice as many.",
-            "GMACs are torch.utils.flop_counter's FLOPs halved; fvcore and thop count other things too, or less: --explain.",
+            "GMACs: convolutions and matrix products, in thousand millions of multiply-accumulates; GFLOPs are "
+            "twice as many.",
+            "GMACs are torch.utils.flop_counter's FLOPs halved; fvcore and thop count other things too, or less: "
+            "melanoma-zoo count --explain.",
         ),
-        align="llrrrrr",
+        align="llrrrrr" + "r" * timed,
     )
+
+
+def _latency(latency: Latency | None) -> str:
+    """Median and what makes it doubtful, or why there is none."""
+    if latency is None or latency.median_ms is None:
+        return f"n/a ({latency.error if latency else 'not measured'})"
+    doubts = [flag for flag in latency.flags if flag != "quick"]
+    return " ".join([milliseconds(latency.median_ms), *doubts])
 
 
 def explained(entries: Sequence[Entry]) -> Table:

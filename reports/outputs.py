@@ -8,6 +8,7 @@ import msgspec
 
 from reports import clinical, render
 from reports.audit import audited
+from reports.counts import counted
 from reports.record import Record, save
 from reports.rows import rows as all_rows
 from reports.summary import summary
@@ -23,7 +24,15 @@ def tables(record: Record) -> list[render.Table]:
     answers = clinical.tables(record.clinical) if record.clinical else []
     titles = {entry.card.name: entry.card.title for entry in record.entries}
     findings = audited(record.audit, titles) if record.audit else []
-    return [*verdicts(record), *summary(record), *comparison(record), *answers, *findings, caveats(record)]
+    return [
+        *verdicts(record),
+        *summary(record),
+        *comparison(record),
+        *answers,
+        *findings,
+        counted(record.entries),
+        caveats(record),
+    ]
 
 
 def text(record: Record, style: str) -> str:

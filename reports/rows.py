@@ -3,7 +3,7 @@
 Every rendering reads these rows, so that the terminal, Markdown, CSV, LaTeX and JSON show the
 same figures. A figure `x` may be joined by `x_low` and `x_high` (its interval), `x_group` (its
 letters: systems that share one cannot be told apart), `x_note` (what it rests on) and `x_reason`
-(why it is missing). `x_difference` is the figure less that of the row's `reference`, with
+(why it is missing) and `x_flag` (why to doubt it). `x_difference` is the figure less that of the row's `reference`, with
 `x_difference_p` (Holm-adjusted) and `x_difference_separable`.
 """
 
@@ -70,6 +70,7 @@ def _costs(entry: Entry, record: Record) -> Row:
         "latency_ms": latency,
         "latency_ms_reason": reason,
         "latency_ms_note": ", ".join(flags),
+        "latency_ms_flag": ", ".join(flag for flag in flags if flag != "quick") or None,
     }
 
 

@@ -67,7 +67,7 @@ def _difference_tables(record: Record) -> list[Table]:
 
 
 def cell(row: Row, column: Column) -> str:
-    """The text of one figure: its value, interval and letters, or `n/a` with the reason."""
+    """The text of one figure: its value, interval, letters and doubts, or `n/a` with the reason."""
     value = row.get(column.key)
     if value is None:
         reason = row.get(f"{column.key}_reason")
@@ -76,8 +76,8 @@ def cell(row: Row, column: Column) -> str:
     text = column.text(value)
     if low is not None and high is not None:
         text += f" ({column.text(low)} to {column.text(high)})"
-    group = row.get(f"{column.key}_group")
-    return f"{text} {group}" if group else text
+    marks = (row.get(f"{column.key}_group"), row.get(f"{column.key}_flag"))
+    return " ".join((text, *filter(None, marks)))
 
 
 def _table(section: Section, found: list[Row]) -> Table:
@@ -108,10 +108,7 @@ def _cost_section(record: Record) -> Section:
         Column("macs_protocol", "Protocol, GMACs", giga),
     ]
     if record.settings.latency != "off":
-        flags = {flag for row in rows(record) for flag in row["latency_ms_note"].split(", ") if flag}
-        columns.append(
-            Column("latency_ms", f"Latency, ms ({', '.join(sorted(flags)) or 'n/a'})", milliseconds)
-        )
+        columns.append(Column("latency_ms", "Latency, ms (quick)", milliseconds))
     return Section(
         f"What each system costs (counting {rule.title})",
         tuple(columns),
@@ -176,7 +173,8 @@ def _latency_notes(record: Record) -> list[str]:
     first = latencies[0]
     return [
         f"Latency: median of a forward pass of batch 1 in a fresh process, {first.precision}, summed over the "
-        f"members of one fold; a short run (quick), to be read as an order of magnitude. "
+        f"members of one fold; a short run (quick), to be read as an order of magnitude: noisy where a member's "
+        "samples spread by more than 10% of their median, invalid by more than 25%. "
         f"Measured on {'; '.join(first.machine.gpus) if first.device == 'cuda' else first.machine.cpu}, "
         f"{first.machine.cores} cores, torch {first.machine.torch}."
     ]

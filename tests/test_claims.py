@@ -40,7 +40,7 @@ def with_differences(record: Record, *found: Difference) -> Record:
     return msgspec.structs.replace(record, scores=(changed, *others))
 
 
-def with_metric(record: Record, protocol: str, metric: str, value: float) -> Record:
+def with_metric(record: Record, protocol: str, metric: str, value: float | None) -> Record:
     """The record as if SGE-B3 had scored so."""
     scores = []
     for each in record.scores:
@@ -96,6 +96,12 @@ def test_a_printed_figure_under_its_readings(record: Record, plain: float, mean:
     ]
     if verdict == "holds only under":
         assert "mean over bootstraps" in found.summary
+
+
+def test_a_figure_that_is_not_defined_cannot_be_judged(record: Record) -> None:
+    found = judged(with_metric(record, "paper", "roc_auc", None), "ROC-AUC of 0.82")
+    assert found.verdict == "could not be judged"
+    assert "n/a" in found.summary
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import csv
 import io
 import json
 
+import msgspec
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+from benchmarks.results import Latency
 from reports import outputs, rows
 from reports.record import Record
 from reports.tables import comparison, verdicts
@@ -119,6 +121,57 @@ def test_limits_and_assumptions_are_shown(record: Record) -> None:
     shown = outputs.text(record, "markdown")
     assert "49x49" in shown
     assert "cannot score one image alone" in shown
+
+
+def timed(record: Record) -> Record:
+    """Three systems of the record as if they had been timed: one quietly, one noisily, one in vain."""
+
+    def latency(median: float | None, *flags: str) -> Latency:
+        return Latency(
+            median_ms=median, error="" if median else "killed by SIGKILL (out of memory?)", flags=("quick", *flags),
+            device="cpu", measured="2026-01-01T00:00:00+00:00", machine=record.machine,
+        )  # fmt: skip
+
+    quiet, doubtful = latency(100.0), latency(2000.0, "invalid")
+    failed = latency(None)
+    per_system = {
+        "sge_b3": [quiet],
+        "second_place": [quiet, doubtful, quiet],
+        "third_place": [failed] + [quiet] * 7,
+    }
+    entries = tuple(
+        msgspec.structs.replace(
+            entry,
+            members=tuple(
+                msgspec.structs.replace(member, latency=given)
+                for member, given in zip(entry.members, per_system[entry.card.name], strict=True)
+            ),
+        )
+        for entry in record.entries
+        if entry.card.name in per_system
+    )
+    settings = msgspec.structs.replace(record.settings, latency="quick")
+    return msgspec.structs.replace(record, entries=entries, settings=settings)
+
+
+def test_a_doubtful_latency_is_marked_where_it_stands(record: Record) -> None:
+    changed = timed(record)
+    costs = next(table for table in comparison(changed) if table.title.startswith("What each system costs"))
+    assert costs.headers[-1] == "Latency, ms (quick)"
+    assert {line[0]: line[-1] for line in costs.rows} == {
+        "SGE-B3": "100",
+        "Second place": "2,200 invalid",
+        "Third place": "n/a (EfficientNetB6_256x256_2020_epoch13_auc_0.92: killed by SIGKILL (out of memory?))",
+    }
+
+
+def test_every_network_has_its_own_latency(record: Record) -> None:
+    networks = next(t for t in outputs.tables(timed(record)) if t.title.startswith("One forward pass"))
+    assert len(networks.rows) == 12
+    shown = {line[1]: line[-1] for line in networks.rows}
+    assert shown["bee517"] == "2,000 invalid"
+    assert shown["bee508"] == "100"
+    assert shown["EfficientNetB6_256x256_2020_epoch13_auc_0.92"].startswith("n/a (killed by SIGKILL")
 
 
 @pytest.mark.parametrize("style", ["markdown", "latex"])
