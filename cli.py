@@ -1,7 +1,7 @@
 """The command line: options, progress and exit codes around the rooms' functions.
 
-Imports of torch, pandas and the rooms stand inside the commands, so that `--help` and `list`
-answer at once.
+Imports of torch, pandas and what needs them stand inside the commands, so that `--help` and
+`list` answer at once.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ import errno
 import functools
 import inspect
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from reports.terminal import fields, print_json, print_tables, progress
 
+if TYPE_CHECKING:
     from evaluate.clinical import Request
     from reports.record import Record
-    from reports.render import Table
     from zoo.card import System
 
 EXIT_CODES = {
@@ -140,7 +137,7 @@ def list_(pattern: str, group: str | None, as_json: bool) -> None:
 
     cards = [zoo.card(name) for name in zoo.systems(pattern, group)]
     if as_json:
-        _print_json(
+        print_json(
             [
                 {
                     "name": card.name,
@@ -160,7 +157,7 @@ def list_(pattern: str, group: str | None, as_json: bool) -> None:
         return
     from reports.cards import listing
 
-    _print_tables([listing(cards)])
+    print_tables([listing(cards)])
 
 
 @main.command()
@@ -177,9 +174,9 @@ def show(system: str, as_json: bool) -> None:
 
     card = zoo.card(system)
     if as_json:
-        _print_json(card)
+        print_json(card)
     else:
-        _print_tables(full(card))
+        print_tables(full(card))
 
 
 def _existing(**kind: bool) -> click.Path:
@@ -215,8 +212,10 @@ def _clinical_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def asked(**given: Any) -> None:
-        own = {name: given.pop(name) for name in inspect.signature(_clinical_request).parameters}
-        command(**given, request=_clinical_request(**own))
+        from evaluate.clinical import read_request
+
+        own = {name: given.pop(name) for name in inspect.signature(read_request).parameters}
+        command(**given, request=read_request(**own))
 
     for option in (
         click.option("--subgroups", is_flag=True, help="Score within sex, age, site, dermoscopy, skin type, invasion and thickness."),
@@ -229,29 +228,6 @@ def _clinical_options(command: Callable[..., None]) -> Callable[..., None]:
     ):  # fmt: skip
         asked = option(asked)
     return asked
-
-
-def _clinical_request(
-    *, at: tuple[str, ...], threshold_from: tuple[Path, ...], threshold_labels: Path | None,
-    prevalence: float | None, decision_curves: bool, calibration: bool, subgroups: bool,
-) -> Request:  # fmt: skip
-    from evaluate.clinical import Request
-    from evaluate.development import read_development
-    from evaluate.operating import POINTS, read_point
-    from zoo.errors import UsageError
-
-    if threshold_labels and not threshold_from:
-        raise UsageError("--threshold-labels says what the files of --threshold-from are; give both")
-    points = tuple(dict.fromkeys(map(read_point, at)))
-    asked = bool(threshold_from) or prevalence is not None
-    return Request(
-        points=points or (POINTS if asked else ()),
-        development=read_development(threshold_from, threshold_labels) if threshold_from else {},
-        prevalence=prevalence,
-        decision_curves=decision_curves,
-        calibration=calibration,
-        subgroups=subgroups,
-    )
 
 
 def _reference_option(command: F) -> F:
@@ -330,9 +306,9 @@ def score(
     more = clinical(inputs.predictions, inputs.labels, request, resamples=resamples, seed=seed)
     tables = [*scored(found, reference), *clinic.tables(more)]
     if as_json:
-        _print_json({**_fields(found), **_fields(more)})
+        print_json({**fields(found), **fields(more)})
     else:
-        _print_tables(tables)
+        print_tables(tables)
 
 
 def _runs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[tuple[str, Path]]:
@@ -395,9 +371,9 @@ def audit(
     )  # fmt: skip
     _say_left_out(left_out)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
-        _print_tables(report(found))
+        print_tables(report(found))
     if strict and any(finding.severity == "error" for finding in found.findings):
         context.exit(3)
 
@@ -417,12 +393,12 @@ def count(systems: tuple[str, ...], explain: bool, as_json: bool) -> None:
     from reports.comparison import count as run
     from reports.counts import counted, explained
 
-    with _progress() as progress:
-        entries = run(_cards(systems), progress)
+    with progress() as step:
+        entries = run(_cards(systems), step)
     if as_json:
-        _print_json({entry.card.name: entry.members for entry in entries})
+        print_json({entry.card.name: entry.members for entry in entries})
     else:
-        _print_tables([counted(entries), *([explained(entries)] if explain else [])])
+        print_tables([counted(entries), *([explained(entries)] if explain else [])])
 
 
 @main.command()
@@ -486,10 +462,10 @@ def _report(
         make_folder(output)
     inputs = read_inputs(predictions, labels, training=train_table)
     _say_left_out(inputs.left_out if inputs else {})
-    with _progress() as progress:
-        record = run(cards, Settings(latency="quick" if latency else "off", **settings), inputs, progress)
+    with progress() as step:
+        record = run(cards, Settings(latency="quick" if latency else "off", **settings), inputs, step)
     if style == "terminal":
-        _print_tables(tables(record))
+        print_tables(tables(record))
     else:
         click.echo(text(record, style), nl=False)
     if output:
@@ -508,59 +484,6 @@ def _cards(names: Sequence[str]) -> list[System]:
 def _say_left_out(left_out: Mapping[str, str]) -> None:
     for file, reason in left_out.items():
         click.echo(f"left out: {_clean(f'{file}: {reason}')}", err=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on a terminal; elsewhere a plain line now and then. Both on stderr."""
-    if not sys.stderr.isatty():
-        last = 0.0
-
-        def line(what: str, done: int, total: int) -> None:
-            nonlocal last
-            if done == total or time.monotonic() - last > 10:
-                last = time.monotonic()
-                click.echo(f"{what}: {done} of {total}", err=True)
-
-        yield line
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=_console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def bar(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield bar
-
-
-def _fields(value: object) -> dict[str, Any]:
-    import msgspec
-
-    fields: dict[str, Any] = msgspec.to_builtins(value)
-    return fields
-
-
-def _print_json(value: object) -> None:
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def _print_tables(tables: Sequence[Table]) -> None:
-    from reports.render import terminal
-
-    _console().print(terminal(tables))
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
 
 
 if __name__ == "__main__":

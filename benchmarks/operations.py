@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import psutil
 
-from benchmarks import cache, worker
+from benchmarks import worker
 from benchmarks.machine import default_threads
 from benchmarks.results import Operations
+from zoo import cache
 from zoo.card import Member
 
 if TYPE_CHECKING:

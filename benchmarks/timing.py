@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from benchmarks import cache, worker
+from benchmarks import worker
 from benchmarks.machine import default_threads, fingerprint
 from benchmarks.results import Latency
+from zoo import cache
 from zoo.card import Member
 from zoo.errors import MachineError
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from evaluate.calibration import Calibration, calibration_of
 from evaluate.decision import DecisionCurves, decision_curves
-from evaluate.development import Development
+from evaluate.development import Development, read_development
 from evaluate.labels import Labels
-from evaluate.operating import OperatingPoints, operating_points
+from evaluate.operating import POINTS, OperatingPoints, operating_points, read_point
 from evaluate.predictions import Predictions
 from evaluate.protocols import OperatingPoint
 from evaluate.subgroups import Subgroups, by_subgroup
+from zoo.errors import UsageError
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,46 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     decision_curves: bool = False
     calibration: bool = False
     subgroups: bool = False
+
+
+def read_request(
+    *,
+    at: Sequence[str] = (),
+    threshold_from: Sequence[Path] = (),
+    threshold_labels: Path | None = None,
+    prevalence: float | None = None,
+    decision_curves: bool = False,
+    calibration: bool = False,
+    subgroups: bool = False,
+) -> Request:
+    """A request from words and files.
+
+    Args:
+        at: Operating points such as `sensitivity=0.9`; the usual three where there are none but
+            something else asks for operating points.
+        threshold_from: Development predictions that lock the thresholds.
+        threshold_labels: What they are of, where they do not say themselves.
+        prevalence: As in `Request`.
+        decision_curves: As in `Request`.
+        calibration: As in `Request`.
+        subgroups: As in `Request`.
+
+    Raises:
+        UsageError: A point cannot be understood, or labels are given without predictions.
+        InputError: A file is broken.
+    """
+    if threshold_labels and not threshold_from:
+        raise UsageError("--threshold-labels says what the files of --threshold-from are; give both")
+    points = tuple(dict.fromkeys(map(read_point, at)))
+    asked = bool(threshold_from) or prevalence is not None
+    return Request(
+        points=points or (POINTS if asked else ()),
+        development=read_development(threshold_from, threshold_labels) if threshold_from else {},
+        prevalence=prevalence,
+        decision_curves=decision_curves,
+        calibration=calibration,
+        subgroups=subgroups,
+    )
 
 
 class Clinical(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

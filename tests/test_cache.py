@@ -9,7 +9,7 @@ import msgspec
 import platformdirs
 import pytest
 
-from benchmarks import cache
+from zoo import cache
 from zoo.card import Attention, Member, Metadata, Preprocess
 
 MEMBER = Member(name="a", backbone="resnet18", size=64, classes=("MEL", "NV"), melanoma=0)

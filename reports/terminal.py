@@ -1,0 +1,77 @@
+"""How results and progress reach whoever started a command: a person, a log, or another program."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from reports.render import terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from reports.render import Table
+
+LINE_EVERY_S = 10
+"""Seconds between lines of progress where there is no terminal for a bar."""
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Prints tables as wide as the terminal."""
+    _console().print(terminal(tables))
+
+
+def print_json(value: object) -> None:
+    """Prints a record, a frame's rows or anything made of them as JSON."""
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())  # noqa: T201
+
+
+def fields(value: object) -> dict[str, Any]:
+    """A struct as a dictionary, to be printed beside others."""
+    found: dict[str, Any] = msgspec.to_builtins(value)
+    return found
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Shows how far long work is: a bar on a terminal, elsewhere a plain line now and then.
+
+    Both go to stderr, so that stdout holds results alone.
+
+    Yields:
+        What is called with what is being done, how much of it is done, and how much there is.
+    """
+    if not sys.stderr.isatty():
+        last = 0.0
+
+        def line(what: str, done: int, total: int) -> None:
+            nonlocal last
+            if done == total or time.monotonic() - last > LINE_EVERY_S:
+                last = time.monotonic()
+                print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)  # noqa: T201
+
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def bar(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield bar
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
