@@ -1,0 +1,183 @@
+"""Forward passes over many views: batches filled across images, halved where memory ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluate.preprocess import normalise
+from evaluate.views import Floats, Pixels, transform
+from zoo.card import Member
+from zoo.errors import MachineError
+from zoo.runtime import Precision, arithmetic, fold_batch_norm
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CPU_PIXELS = 8 * 384 * 384
+"""Pixels of a batch on a CPU: larger ones leave its caches and are not faster."""
+
+CUDA_MOST = 256
+"""The largest batch that is tried on a GPU; larger ones are not faster."""
+
+_CUDA_SHARE = 0.8
+_FOLD_SIDE = 64
+
+
+class Forward:
+    """A network on a device, ready to run.
+
+    Args:
+        network: In eval mode, on the CPU.
+        member: Its card's entry.
+        device: Where it runs.
+        precision: What it computes in.
+        batch_size: Views at a time; chosen by device and memory where None.
+
+    Attributes:
+        batch_size: What is in use; smaller than what was asked for where memory did not suffice.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        member: Member,
+        *,
+        device: Literal["cpu", "cuda"],
+        precision: Precision,
+        batch_size: int | None,
+    ) -> None:
+        import torch
+
+        self.member = member
+        self.device = device
+        self.precision = precision
+        small = [torch.zeros(1, 3, _FOLD_SIDE, _FOLD_SIDE)]
+        if member.metadata:
+            small.append(torch.zeros(1, member.metadata.features))
+        self.network = fold_batch_norm(network, *small).to(device, memory_format=torch.channels_last)
+        self.batch_size = batch_size or self._automatic()
+
+    def __call__(
+        self,
+        images: Sequence[Pixels],
+        views: Sequence[str],
+        features: npt.NDArray[np.float32] | None = None,
+    ) -> list[Floats]:
+        """Logits of all views of some images.
+
+        Args:
+            images: Pixels of each, (crops, side, side, 3).
+            views: Symmetries of each crop.
+            features: Metadata, (images, features), for a network that reads them.
+
+        Returns:
+            For each image, (crops × views, classes), crops outermost.
+
+        Raises:
+            MachineError: Memory does not suffice for a single view.
+        """
+        import torch
+
+        counts = [len(crops) * len(views) for crops in images]
+        crops = [self._moved(torch.from_numpy(each)) for each in images]
+        squares = [(crop, view) for each in crops for crop in each for view in views]
+        metadata = None
+        if features is not None:
+            metadata = self._moved(torch.from_numpy(np.repeat(features, counts, axis=0)))
+        outputs: list[Tensor] = []
+        done = 0
+        with arithmetic(self.device, self.precision):
+            while done < len(squares):
+                here = slice(done, done + self.batch_size)
+                output = self._attempt(squares[here], None if metadata is None else metadata[here])
+                if output is None:
+                    self._halve()
+                else:
+                    outputs.append(output)
+                    done += len(output)
+        logits: Floats = torch.cat(outputs).cpu().numpy().astype(np.float64)
+        return np.split(logits, np.cumsum(counts)[:-1])
+
+    def _attempt(self, squares: Sequence[tuple[Tensor, str]], metadata: Tensor | None) -> Tensor | None:
+        """Logits in fp32; None where memory ended. The failed pass is freed when this returns."""
+        try:
+            return self._logits(squares, metadata)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return None
+
+    def _logits(self, squares: Sequence[tuple[Tensor, str]], metadata: Tensor | None) -> Tensor:
+        import torch
+
+        pixels = torch.stack([transform(square, view) for square, view in squares])
+        image = normalise(pixels, self.member.preprocess)
+        output: Tensor = self.network(image) if metadata is None else self.network(image, metadata)
+        return output.float()
+
+    def _halve(self) -> None:
+        if self.batch_size == 1:
+            raise MachineError(
+                f"{self.member.name}: memory does not suffice for one image of {self.member.size} px on "
+                f"{self.device}; free some, choose another device, or leave this member out (--members)"
+            )
+        self.batch_size //= 2
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """On the device; without waiting for the copy where there is a GPU."""
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tensor
+
+    def _automatic(self) -> int:
+        """A power of two, the same at every run on a machine."""
+        if self.device == "cpu":
+            return _power_of_two(CPU_PIXELS / self.member.size**2)
+        import torch
+
+        peaks = {}
+        blank = torch.zeros(self.member.size, self.member.size, 3, dtype=torch.uint8, device=self.device)
+        for size in (2, 4):
+            metadata = None
+            if self.member.metadata:
+                metadata = torch.zeros(size, self.member.metadata.features, device=self.device)
+            torch.cuda.reset_peak_memory_stats()
+            with arithmetic(self.device, self.precision):
+                if self._attempt([(blank, "identity")] * size, metadata) is None:
+                    return 1
+            peaks[size] = torch.cuda.max_memory_allocated()
+        total = torch.cuda.get_device_properties(0).total_memory
+        return largest_batch(peaks, _CUDA_SHARE * total)
+
+
+def largest_batch(peaks: dict[int, int], limit: float) -> int:
+    """The largest power of two, up to `CUDA_MOST`, that memory allows.
+
+    Args:
+        peaks: Peak memory in bytes at two batch sizes; it grows in proportion from there.
+        limit: Bytes that may be used.
+
+    >>> largest_batch({2: 120, 4: 140}, 400)
+    16
+    """
+    (small, least), (large, most) = sorted(peaks.items())
+    each = max((most - least) / (large - small), 1)
+    return _power_of_two(min((limit - least) / each + small, CUDA_MOST))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory did not suffice, on a GPU or a CPU."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _power_of_two(most: float) -> int:
+    return 2 ** max(0, math.floor(math.log2(max(most, 1))))

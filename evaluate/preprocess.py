@@ -1,0 +1,121 @@
+"""From a decoded image to a network's input: crop, resize, central crop, normalise.
+
+Pixels stay 8-bit until they are normalised, as in the published procedures, so that members which
+differ only in mean and standard deviation share them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from evaluate.views import Pixels, crops
+from zoo.card import Member, Preprocess, Views
+from zoo.errors import CardError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Geometry(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides a network's 8-bit input pixels. Members that agree in it share them.
+
+    Attributes:
+        resize: Side of the square that the image is resized to.
+        side: Side of the central crop taken after that.
+        interpolation: OpenCV's interpolation.
+        antialias: Whether the resize smooths before it shrinks.
+        crops: The largest number of square crops of the image, each resized on its own.
+    """
+
+    resize: int
+    side: int
+    interpolation: str
+    antialias: bool
+    crops: int
+
+    @classmethod
+    def of(cls, member: Member, views: Views) -> Geometry:
+        """That of a member under its system's views."""
+        preprocess = member.preprocess
+        return cls(
+            resize=preprocess.resize or member.size,
+            side=preprocess.crop or member.size,
+            interpolation=preprocess.interpolation,
+            antialias=preprocess.antialias,
+            crops=views.crops,
+        )
+
+    @property
+    def bytes(self) -> int:
+        """Memory of one image's pixels, at most."""
+        return self.crops * self.side * self.side * 3
+
+
+def shape(image: Pixels, geometry: Geometry) -> Pixels:
+    """A network's 8-bit input pixels.
+
+    Args:
+        image: Decoded RGB, (height, width, 3).
+        geometry: What they become.
+
+    Returns:
+        (crops, side, side, 3).
+
+    Raises:
+        CardError: The card asks for an antialiased area interpolation, which there is none of.
+    """
+    squares = [image]
+    if geometry.crops > 1:
+        squares = [
+            image[top : top + side, left : left + side]
+            for top, left, side in crops(*image.shape[:2], geometry.crops)
+        ]
+    start = (geometry.resize - geometry.side) // 2
+    inner = slice(start, start + geometry.side)
+    return np.stack([_resize(square, geometry)[inner, inner] for square in squares])
+
+
+def _resize(image: Pixels, geometry: Geometry) -> Pixels:
+    """Without antialiasing as OpenCV does it, with it as Pillow does; neither changes the right size."""
+    size = (geometry.resize, geometry.resize)
+    if image.shape[:2] == size:
+        return image
+    if geometry.antialias:
+        from PIL import Image
+
+        filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+        if geometry.interpolation not in filters:
+            raise CardError(
+                f"preprocess: interpolation {geometry.interpolation!r} takes no antialias; "
+                "an area interpolation smooths by itself"
+            )
+        smoothed: Pixels = np.asarray(Image.fromarray(image).resize(size, filters[geometry.interpolation]))
+        return smoothed
+    import cv2
+
+    flags = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "area": cv2.INTER_AREA}
+    resized: Pixels = cv2.resize(image, size, interpolation=flags[geometry.interpolation])
+    return resized
+
+
+def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
+    """`(pixels / 255 - mean) / std` per channel, as one multiplication and one addition.
+
+    Args:
+        pixels: 8-bit, (n, side, side, 3).
+        preprocess: Mean and standard deviation.
+
+    Returns:
+        fp32 of shape (n, 3, side, side), channels last in memory.
+    """
+    import torch
+
+    mean, std = (torch.tensor(each, dtype=torch.float64) for each in (preprocess.mean, preprocess.std))
+    scale = (1 / (255 * std)).to(pixels.device, torch.float32)
+    offset = (-mean / std).to(pixels.device, torch.float32)
+    return torch.addcmul(offset, pixels.to(torch.float32), scale).permute(0, 3, 1, 2)
+

@@ -1,0 +1,140 @@
+"""Units of work: one training of one member on one shard of images, kept as soon as it is done.
+
+A unit is kept under a name made of everything that decides its result, so a run that was killed
+goes on where it was, two runs may share a folder, and whatever changes is computed again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+import zoo
+from evaluate.testset import TestImage
+from evaluate.views import Floats
+from zoo import cache
+from zoo.card import Member, System
+
+SHARD = 16
+"""Images of a unit: what a killed run loses at most."""
+
+_CODE = (
+    "evaluate.forward",
+    "evaluate.images",
+    "evaluate.preprocess",
+    "evaluate.views",
+    "weights.checkpoint",
+    "weights.keras",
+    "weights.layouts",
+    "zoo.attention",
+    "zoo.networks",
+    "zoo.runtime",
+)
+_PACKAGES = ("numpy", "opencv-python-headless", "timm", "torch")
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """One training of one member.
+
+    Attributes:
+        member: The network, with what its file settled.
+        fold: Its number.
+        path: The trained file; None for random weights.
+        sha256: Checksum of the file.
+        seed: Seed of random weights, where there is no file.
+        settled: Assumptions of the card that the file settled.
+    """
+
+    member: Member
+    fold: int
+    path: Path | None = None
+    sha256: str = ""
+    seed: int | None = None
+    settled: tuple[str, ...] = ()
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True):
+    """A training and the images of a shard, as a range of indexes; `name` is what its result is kept under."""
+
+    training: Training
+    start: int
+    stop: int
+    name: str
+
+
+class _Result(msgspec.Struct, frozen=True):
+    """Class probabilities of each image of a shard."""
+
+    probabilities: list[list[float]]
+
+
+def unit(
+    card: System,
+    training: Training,
+    images: Sequence[TestImage],
+    features: npt.NDArray[np.float32] | None,
+    start: int,
+    **settings: Any,
+) -> Unit:
+    """The unit that starts at an image.
+
+    Args:
+        card: Whose views are taken.
+        training: Which network, and its weights.
+        images: All images of the test set.
+        features: Their metadata, for members that read them.
+        start: Index of the first image; up to `SHARD` belong to the unit.
+        settings: Precision, device and batch size.
+    """
+    stop = min(start + SHARD, len(images))
+    rows = None if features is None else features[start:stop].tolist()
+    described = msgspec.structs.replace(training, path=None)
+    name = cache.key(
+        "probabilities",
+        described,
+        card.views,
+        _builder(card),
+        [image.sha256 for image in images[start:stop]],
+        rows,
+        settings,
+        code=_CODE,
+        packages=_PACKAGES,
+    )
+    return Unit(training=training, start=start, stop=stop, name=name)
+
+
+def recall(unit: Unit) -> Floats | None:
+    """The kept result, (images, classes); None where there is none."""
+    kept = cache.load(unit.name, _Result)
+    if kept is None:
+        return None
+    found = np.array(kept.probabilities, dtype=np.float64)
+    return found if found.shape == (unit.stop - unit.start, len(unit.training.member.classes)) else None
+
+
+def keep(unit: Unit, probabilities: Sequence[Floats]) -> None:
+    """Keeps a result on disk at once."""
+    cache.keep(unit.name, _Result([each.tolist() for each in probabilities]))
+
+
+def software() -> dict[str, str]:
+    """Versions of the packages that decide results."""
+    return {package: version(package) for package in _PACKAGES}
+
+
+def _builder(card: System) -> str:
+    """What makes the networks, and a digest of its source; empty for the standard assembly."""
+    build = zoo.builder(card.name) if zoo.systems(card.name) else None
+    if build is None:
+        return ""
+    module = inspect.getmodule(build)
+    source = Path(inspect.getfile(module)).read_bytes() if module else b""
+    return f"{build.__module__}:{build.__qualname__}:{sha256(source).hexdigest()}"
