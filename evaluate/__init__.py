@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evaluate.protocols import PROTOCOLS, OperatingPoint
     from evaluate.scores import Metric, Scores, SystemScores, difference, score
     from evaluate.subgroups import Subgroups, by_subgroup
+    from evaluate.testset import TestImage, TestSet, read_test_set
 
 __all__ = [
     "PROTOCOLS",
@@ -40,6 +41,8 @@ __all__ = [
     "Scores",
     "Subgroups",
     "SystemScores",
+    "TestImage",
+    "TestSet",
     "align",
     "by_subgroup",
     "calibration_of",
@@ -50,6 +53,7 @@ __all__ = [
     "read_development",
     "read_labels",
     "read_predictions",
+    "read_test_set",
     "score",
     "write_predictions",
 ]
@@ -67,6 +71,7 @@ _HOMES = {
     "protocols": ("PROTOCOLS", "OperatingPoint"),
     "scores": ("Metric", "Scores", "SystemScores", "difference", "score"),
     "subgroups": ("Subgroups", "by_subgroup"),
+    "testset": ("TestImage", "TestSet", "read_test_set"),
 }
 
 

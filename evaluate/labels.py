@@ -20,11 +20,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "diagnosis": ("diagnosis", "iddx"),
     "patient": ("patient_id", "patient"),
     "lesion": ("lesion_id", "lesion"),
+    "sex": ("sex",),
+    "age": ("age_approx", "age"),
+    "site": ("anatom_site_general_challenge", "anatom_site_general", "anatom_site_1"),
 }
 """What a column is called in the tables we know; the first that is there is taken.
 
 A diagnosis may also be spread over levels, `diagnosis_1` to `diagnosis_5` in today's archive.
 """
+
+_PATIENTS = ("sex", "age", "site")
+"""Roles whose column stays in the table: under the first of its names where it has one of your own."""
 
 MISSING_IDS = ("", "-1", "-1.0")
 """What stands for "not known" in columns of ids; `-1` in the ISIC 2019 training table."""
@@ -57,7 +63,11 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 def read_labels(
-    path: Path | str, *, columns: Mapping[str, str] | None = None, diagnoses: Path | str | None = None
+    path: Path | str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    diagnoses: Path | str | None = None,
+    both_classes: bool = True,
 ) -> Labels:
     """Labels from a CSV table of the ISIC Archive (older or today's), of Kaggle, or of your own.
 
@@ -67,39 +77,34 @@ def read_labels(
 
     Args:
         path: The table.
-        columns: Which column is the `image`, `target`, `diagnosis`, `patient` or `lesion`, where
-            it has a name of your own or the wrong one would be taken. A `target` or `diagnosis`
-            named here is taken alone, without a check against the other.
+        columns: Which column plays a role of `COLUMNS`, where it has a name of your own or the
+            wrong one would be taken. A `target` or `diagnosis` named here is taken alone, without
+            a check against the other.
         diagnoses: A table of your own that says which diagnoses are melanoma; its names are
             added to those of `evaluate/diagnoses.toml` and win over them.
+        both_classes: Refuse a table that scores could not be computed with.
 
     Raises:
         InputError: An id is missing or there twice, a label is missing or contradicted, a
             diagnosis is not known, copies disagree, or all images are of one class.
         UsageError: `columns` names a role that does not exist.
     """
-    path = Path(path)
-    given = dict(columns or {})
-    if unknown := given.keys() - COLUMNS.keys():
-        raise UsageError(f"columns: no role {min(unknown)!r}; roles are {', '.join(COLUMNS)}")
-    names = {name for known in COLUMNS.values() for name in known} | set(given.values())
-    frame = read_csv(path, [spelling for name in names for spelling in _with_levels(name)])
-    roles = {role: _columns(role, given.get(role), frame, path) for role in COLUMNS}
-    if not roles["image"]:
-        raise InputError(f"{path}: no column of image ids; name it with columns={{'image': ...}}")
+    path, given = Path(path), dict(columns or {})
+    frame, roles = read_roles(path, given)
     source = pd.DataFrame(
         {
             "image": ids(frame, roles["image"][0], str(path)),
             "melanoma": _melanoma(frame, roles, given, read_diagnoses(diagnoses), path),
-            "patient": _optional(frame, roles["patient"]),
-            "lesion": _optional(frame, roles["lesion"]),
+            "patient": optional(frame, roles["patient"]),
+            "lesion": optional(frame, roles["lesion"]),
         }
     )
-    if source["melanoma"].nunique() < 2:
+    if both_classes and source["melanoma"].nunique() < 2:
         kind = "melanoma" if source["melanoma"].all() else "not melanoma"
         raise InputError(f"{path}: all {len(source)} rows are {kind}; scores need images of both classes")
     image = _fold(source, path)
-    used = [column for role, found in roles.items() if role != "diagnosis" for column in found]
+    kept = ("diagnosis", *_PATIENTS)
+    used = [column for role, found in roles.items() if role not in kept for column in found]
     others = frame.drop(
         columns=[*used, *(column for column in source if column in frame and column not in used)]
     )
@@ -114,6 +119,47 @@ def read_labels(
         path=str(path),
         sha256=sha256(path),
     )
+
+
+def read_roles(path: Path, given: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """A table as it is, and which of its columns play which role of `COLUMNS` (none, one, or levels).
+
+    Args:
+        path: The table.
+        given: Names of your own for columns, by role.
+
+    Raises:
+        InputError: The table cannot be read, or lacks a column that is named or one of image ids.
+        UsageError: There is no such role.
+    """
+    if unknown := given.keys() - COLUMNS.keys():
+        raise UsageError(f"columns: no role {min(unknown)!r}; roles are {', '.join(COLUMNS)}")
+    as_text = {name for role, known in COLUMNS.items() if role not in _PATIENTS for name in known}
+    as_text |= {name for role, name in given.items() if role not in _PATIENTS}
+    frame = read_csv(path, [spelling for name in as_text for spelling in _with_levels(name)])
+    roles = {role: _columns(role, given.get(role), frame, path) for role in COLUMNS}
+    if not roles["image"]:
+        raise InputError(f"{path}: no column of image ids; {_name('image')}")
+    for role in _PATIENTS:
+        if role in given:
+            usual, own = COLUMNS[role][0], frame[given[role]]
+            frame = frame.drop(columns=[name for name in COLUMNS[role] if name in frame]).assign(
+                **{usual: own}
+            )
+            roles[role] = [usual]
+    return frame, roles
+
+
+def optional(frame: pd.DataFrame, columns: list[str]) -> pd.Series[str]:
+    """The text of a role's column; missing where nothing is known, or where there is no such column."""
+    if not columns:
+        return pd.Series(pd.NA, index=frame.index, dtype=object)
+    values = frame[columns[0]].str.strip()
+    return values.mask(values.isin(MISSING_IDS))
+
+
+def _name(role: str) -> str:
+    return f"name it with --column {role}=NAME (columns={{'{role}': 'NAME'}})"
 
 
 def _fold(source: pd.DataFrame, path: Path) -> pd.Series[str]:
@@ -152,13 +198,6 @@ def _with_levels(name: str) -> list[str]:
     return [name, *(f"{name}_{level}" for level in range(1, 6))]
 
 
-def _optional(frame: pd.DataFrame, columns: list[str]) -> pd.Series[str]:
-    if not columns:
-        return pd.Series(pd.NA, index=frame.index, dtype=object)
-    values = frame[columns[0]].str.strip()
-    return values.mask(values.isin(MISSING_IDS))
-
-
 def _melanoma(
     frame: pd.DataFrame,
     roles: Mapping[str, list[str]],
@@ -174,7 +213,7 @@ def _melanoma(
     if not target and not levels:
         raise InputError(
             f"{path}: no column says what is melanoma (no {', '.join(COLUMNS['target'])} and no diagnosis); "
-            "name it with columns={'target': ...}"
+            f"{_name('target')}"
         )
     if not target:
         return _from_diagnosis(frame[levels], diagnoses, path)
@@ -187,7 +226,8 @@ def _melanoma(
             raise InputError(
                 f"{path}: row {row}: {target[0]} is {frame[target[0]][row]}, but the diagnosis "
                 f"{joined(frame.loc[row, levels])!r} is {'' if diagnosed[row] else 'not '}melanoma; "
-                "say which to trust with columns={'target': ...} or columns={'diagnosis': ...}"
+                f"say which to trust with --column target={target[0]} or --column diagnosis=NAME "
+                f"(columns={{'target': ...}})"
             )
     return labels
 
@@ -202,6 +242,7 @@ def _from_diagnosis(levels: pd.DataFrame, diagnoses: Diagnoses, path: Path) -> p
         unknown = sorted({joined(row) for _, row in undecided.drop_duplicates().iterrows()})
         raise InputError(
             f"{path}: row {undecided.index[0]} and {len(undecided) - 1} more: cannot tell whether these "
-            f"diagnoses are melanoma: {'; '.join(unknown)}; list them in a table of your own (diagnoses=...)"
+            f"diagnoses are melanoma: {'; '.join(unknown)}; "
+            "list them in a table of your own (--diagnoses FILE)"
         )
     return labels.astype(bool)

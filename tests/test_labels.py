@@ -207,8 +207,8 @@ def test_columns_that_are_not_there(table):
     path = table("isic_id,target\nA,1\nB,0\n")
     with pytest.raises(InputError, match="no column 'case' for the patient; columns are isic_id, target"):
         read_labels(path, columns={"patient": "case"})
-    with pytest.raises(UsageError, match="no role 'sex'; roles are image"):
-        read_labels(path, columns={"sex": "sex"})
+    with pytest.raises(UsageError, match="no role 'colour'; roles are image"):
+        read_labels(path, columns={"colour": "sex"})
 
 
 def test_diagnoses_of_ones_own_win(table, tmp_path):

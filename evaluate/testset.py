@@ -1,0 +1,188 @@
+"""A test set: a folder of images and the table that says what is known of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pandas as pd
+
+from evaluate import images
+from evaluate.copies import originals
+from evaluate.folder import Source, check_copies, files_of, find_table, joined, listed
+from evaluate.images import ImageError
+from evaluate.labels import Labels, read_labels
+from zoo.errors import InputError, UsageError
+from zoo.files import sha256
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+class TestImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image of a test set.
+
+    Attributes:
+        id: As the table has it; the file's name without ending where there is no table.
+        path: The file.
+        sha256: Its checksum.
+        size: Its bytes.
+    """
+
+    __test__ = False  # pytest takes the name for a test.
+
+    id: str
+    path: Path
+    sha256: str
+    size: int
+
+
+class TestSet(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Images that were found whole, and what a table says of them.
+
+    Attributes:
+        path: The folder.
+        images: In the order of the table, a copy after its image; without a table in natural order
+            of their names.
+        table: One row per image of the set, indexed by id in the same order: those that were
+            skipped and those beyond a `limit` too. The table's columns as they are, `lesion` and
+            `patient` as text or missing. None where there is no table.
+        table_path: The table's file; empty where there is none.
+        table_sha256: Its checksum.
+        labels: Which lesion images are melanomas, of those within the limit; None where the table
+            says nothing about it. They may all be of one class.
+        skipped: Images that were left out, and why.
+    """
+
+    __test__ = False
+
+    path: str
+    images: tuple[TestImage, ...]
+    table: pd.DataFrame | None = None
+    table_path: str = ""
+    table_sha256: str = ""
+    labels: Labels | None = None
+    skipped: dict[str, str] = {}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the images' ids and checksums, in their order; wherever the folder lies."""
+        lines = [f"{image.id}\0{image.sha256}\n" for image in self.images]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_test_set(
+    folder: Path | str,
+    table: Path | str | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    diagnoses: Path | str | None = None,
+    on_error: Literal["stop", "skip"] = "stop",
+    limit: int | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> TestSet:
+    """Finds the images of a folder and the rows of its table, and checks that each image is whole.
+
+    A file belongs to the row of its name, without ending and without the archive's `_downsampled`.
+    Test-time copies (`X_0`, `X_1` ... of the image `X`) are images of their own where their files
+    are there; a copy needs no row, and rows of copies need no files, as long as that holds for all.
+
+    Args:
+        folder: Its `.jpg`, `.jpeg` and `.png` files, also in folders below; hidden ones are not looked at.
+        table: The table. Where None, the CSV file of the folder with ids of its images:
+            `metadata.csv` if it is one of several. A folder without CSV files needs none.
+        columns: Names of your own for the table's columns, by role (`evaluate.labels.COLUMNS`).
+        diagnoses: A table of your own that says which diagnoses are melanoma.
+        on_error: What becomes of images that are missing or cannot be read: `stop`, or `skip`.
+        limit: Take the first lesion images only, with their copies.
+        workers: Threads that read and check the files.
+        progress: Called as files are checked.
+
+    Raises:
+        InputError: There is no image or no such table; it is not clear which table or which file
+            is meant; rows and files do not belong together; or images cannot be read (all of
+            them are named).
+        UsageError: `columns` names a role that does not exist, or `limit` or `workers` is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit of {limit} images leaves none; take at least 1")
+    if workers < 1:
+        raise UsageError(f"{workers} workers cannot check images; take at least 1")
+    folder, given = Path(folder), dict(columns or {})
+    found = files_of(folder)
+    source = Source.of(Path(table), given) if table else find_table(folder, found, given)
+    frame, files = joined(source, found, folder) if source else (None, dict(found))
+    image_of = dict(zip(files, originals(pd.Series(list(files)), pd.Index(list(files))), strict=True))
+    if source:
+        check_copies(image_of, folder)
+    if limit is not None:
+        wanted = set(list(dict.fromkeys(image_of.values()))[:limit])
+        files = {name: file for name, file in files.items() if image_of[name] in wanted}
+    whole, skipped = _checked(files, folder, on_error, workers, progress)
+    return TestSet(
+        path=str(folder),
+        images=whole,
+        table=frame,
+        table_path=str(source.path) if source else "",
+        table_sha256=sha256(source.path) if source else "",
+        labels=_labels(source, given, diagnoses, {image_of[name] for name in files}) if source else None,
+        skipped=skipped,
+    )
+
+
+def _checked(
+    files: Mapping[str, Path | None], folder: Path, on_error: str, workers: int, progress: Progress | None
+) -> tuple[tuple[TestImage, ...], dict[str, str]]:
+    """The images that are whole, and why the others are not."""
+
+    def look(name: str) -> TestImage | str:
+        path = files[name]
+        if path is None:
+            return "missing"
+        try:
+            data = images.read(path)
+            images.check(path, data)
+        except ImageError as error:
+            return error.reason
+        return TestImage(id=name, path=path, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+    found: list[TestImage] = []
+    wrong: dict[str, str] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        for number, (name, seen) in enumerate(zip(files, pool.map(look, files), strict=True), start=1):
+            if isinstance(seen, TestImage):
+                found.append(seen)
+            else:
+                wrong[name] = seen
+            if progress:
+                progress("checking images", number, len(files))
+    if wrong and (on_error == "stop" or not found):
+        reasons = listed([f"{files[name] or name}: {reason}" for name, reason in wrong.items()], "; ")
+        raise InputError(
+            f"{folder}: {len(wrong)} of {len(files)} images cannot be used: {reasons}; fetch or convert "
+            "them again" + (", or leave them out with --on-error skip" if found else "")
+        )
+    return tuple(found), wrong
+
+
+def _labels(
+    source: Source, given: Mapping[str, str], diagnoses: Path | str | None, wanted: set[str]
+) -> Labels | None:
+    """The labels of the wanted lesion images; None where no column says anything of melanoma."""
+    told = source.frame[[*source.roles["target"], *source.roles["diagnosis"]]]
+    if told.isna().all(axis=None):
+        return None
+    labels = read_labels(source.path, columns=given, diagnoses=diagnoses, both_classes=False)
+    kept = labels.table[labels.table.index.isin(wanted)]
+    patients = source.rows()["patient"]
+    return msgspec.structs.replace(
+        labels,
+        table=kept,
+        image_of=labels.image_of[labels.image_of.isin(kept.index)],
+        without_patient=int(patients[kept.index].isna().sum()),
+    )
