@@ -7,9 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from evaluate.images import decode
+from evaluate.images import Pixels, decode
 from evaluate.preprocess import Geometry, shape
-from evaluate.views import Pixels
 
 Decoded = dict[Geometry, Pixels]
 """An image's pixels in each geometry that was asked for."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from evaluate.images import Pixels
 from evaluate.preprocess import normalise
-from evaluate.views import Floats, Pixels, transform
+from evaluate.views import Floats, transform
 from zoo.card import Member
 from zoo.errors import MachineError
 from zoo.runtime import Precision, arithmetic, fold_batch_norm
@@ -59,7 +60,8 @@ class Forward:
         small = [torch.zeros(1, 3, _FOLD_SIDE, _FOLD_SIDE)]
         if member.metadata:
             small.append(torch.zeros(1, member.metadata.features))
-        self.network = fold_batch_norm(network, *small).to(device, memory_format=torch.channels_last)
+        folded = fold_batch_norm(network, *small)
+        self.network = folded.to(device=device).to(memory_format=torch.channels_last)
         self.batch_size = batch_size or self._automatic()
 
     def __call__(
@@ -180,4 +182,4 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _power_of_two(most: float) -> int:
-    return 2 ** max(0, math.floor(math.log2(max(most, 1))))
+    return 1 << math.floor(math.log2(max(most, 1)))

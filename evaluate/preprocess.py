@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from evaluate.views import Pixels, crops
+from evaluate.images import Pixels
+from evaluate.views import crops
 from zoo.card import Member, Preprocess, Views
 from zoo.errors import CardError
 
@@ -72,7 +72,7 @@ def shape(image: Pixels, geometry: Geometry) -> Pixels:
     if geometry.crops > 1:
         squares = [
             image[top : top + side, left : left + side]
-            for top, left, side in crops(*image.shape[:2], geometry.crops)
+            for top, left, side in crops(image.shape[0], image.shape[1], geometry.crops)
         ]
     start = (geometry.resize - geometry.side) // 2
     inner = slice(start, start + geometry.side)
@@ -98,8 +98,7 @@ def _resize(image: Pixels, geometry: Geometry) -> Pixels:
     import cv2
 
     flags = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC, "area": cv2.INTER_AREA}
-    resized: Pixels = cv2.resize(image, size, interpolation=flags[geometry.interpolation])
-    return resized
+    return np.asarray(cv2.resize(image, size, interpolation=flags[geometry.interpolation]), dtype=np.uint8)
 
 
 def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
@@ -118,4 +117,3 @@ def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
     scale = (1 / (255 * std)).to(pixels.device, torch.float32)
     offset = (-mean / std).to(pixels.device, torch.float32)
     return torch.addcmul(offset, pixels.to(torch.float32), scale).permute(0, 3, 1, 2)
-

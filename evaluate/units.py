@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 import zoo
+from evaluate.jobs import Training
 from evaluate.testset import TestImage
 from evaluate.views import Floats
 from zoo import cache
-from zoo.card import Member, System
+from zoo.card import System
 
 SHARD = 16
 """Images of a unit: what a killed run loses at most."""
@@ -41,26 +42,6 @@ _CODE = (
 _PACKAGES = ("numpy", "opencv-python-headless", "timm", "torch")
 
 
-class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """One training of one member.
-
-    Attributes:
-        member: The network, with what its file settled.
-        fold: Its number.
-        path: The trained file; None for random weights.
-        sha256: Checksum of the file.
-        seed: Seed of random weights, where there is no file.
-        settled: Assumptions of the card that the file settled.
-    """
-
-    member: Member
-    fold: int
-    path: Path | None = None
-    sha256: str = ""
-    seed: int | None = None
-    settled: tuple[str, ...] = ()
-
-
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
     """A training and the images of a shard, as a range of indexes; `name` is what its result is kept under."""
 
@@ -70,10 +51,23 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
-class _Result(msgspec.Struct, frozen=True):
-    """Class probabilities of each image of a shard."""
+class Result(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What a unit came to.
+
+    Attributes:
+        probabilities: Of each class, shape (images, classes).
+        batch_size: Views that were computed at a time.
+    """
+
+    probabilities: Floats
+    batch_size: int
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A result as a file has it."""
 
     probabilities: list[list[float]]
+    batch_size: int
 
 
 def unit(
@@ -111,18 +105,20 @@ def unit(
     return Unit(training=training, start=start, stop=stop, name=name)
 
 
-def recall(unit: Unit) -> Floats | None:
-    """The kept result, (images, classes); None where there is none."""
-    kept = cache.load(unit.name, _Result)
+def recall(unit: Unit) -> Result | None:
+    """The kept result; None where there is none that fits."""
+    kept = cache.load(unit.name, _Kept)
     if kept is None:
         return None
     found = np.array(kept.probabilities, dtype=np.float64)
-    return found if found.shape == (unit.stop - unit.start, len(unit.training.member.classes)) else None
+    if found.shape != (unit.stop - unit.start, len(unit.training.member.classes)):
+        return None
+    return Result(probabilities=found, batch_size=kept.batch_size)
 
 
-def keep(unit: Unit, probabilities: Sequence[Floats]) -> None:
+def keep(unit: Unit, result: Result) -> None:
     """Keeps a result on disk at once."""
-    cache.keep(unit.name, _Result([each.tolist() for each in probabilities]))
+    cache.keep(unit.name, _Kept(probabilities=result.probabilities.tolist(), batch_size=result.batch_size))
 
 
 def software() -> dict[str, str]:

@@ -15,7 +15,6 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 _ROWS, _COLUMNS = -3, -2
@@ -91,9 +90,7 @@ def first(views: Views, number: int) -> Views:
     return msgspec.structs.replace(views, transforms=taken, weights=counts)
 
 
-def average(
-    logits: Sequence[Floats], views: Views, crop_counts: Sequence[int], *, classes: int
-) -> list[Floats]:
+def average(logits: Sequence[Floats], views: Views) -> Floats:
     """Class probabilities of each image from the logits of its views.
 
     A single class is a sigmoid output, several are a softmax. Where the card averages logits, they
@@ -102,21 +99,20 @@ def average(
     Args:
         logits: Of each image, shape (crops × transforms, classes), crops outermost.
         views: The card's.
-        crop_counts: How many crops each image has.
-        classes: Number of classes.
 
     Returns:
-        For each image, shape (classes,).
+        Shape (images, classes).
     """
     weights = np.asarray(views.weights or (1,) * len(views.transforms), dtype=np.float64)
     found = []
-    for each, count in zip(logits, crop_counts, strict=True):
-        values = np.asarray(each, dtype=np.float64).reshape(count * len(weights), classes)
+    for each in logits:
+        values = np.asarray(each, dtype=np.float64)
+        crops = len(values) // len(weights)
         if views.average == "probabilities":
             values = probabilities(values)
-        mean = np.average(values, axis=0, weights=np.tile(weights, count))
-        found.append(mean if views.average == "probabilities" else probabilities(mean[None])[0])
-    return found
+        mean = np.average(values, axis=0, weights=np.tile(weights, crops))[None]
+        found.append(mean if views.average == "probabilities" else probabilities(mean))
+    return np.concatenate(found)
 
 
 def probabilities(logits: Floats) -> Floats:

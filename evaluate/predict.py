@@ -1,0 +1,277 @@
+"""From images and trained networks to predictions: every system, member, fold and view.
+
+The unit of work is kept on disk as soon as it is done (`evaluate.units`). Images are taken in
+chunks that fit in memory; within a chunk each image is decoded once for all networks, and one
+network is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+import zoo
+from evaluate import units, views
+from evaluate.decoding import decoding
+from evaluate.features import metadata_features
+from evaluate.forward import Forward
+from evaluate.jobs import Job, Training
+from evaluate.predictions import Predictions
+from evaluate.preprocess import Geometry
+from evaluate.testset import TestSet
+from evaluate.units import SHARD, Unit
+from zoo.card import System
+from zoo.runtime import Device, Precision, resolve, tune_allocator
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+CHUNK_BYTES = 2**30
+"""Memory for decoded pixels, unless a single unit needs more."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How networks are run.
+
+    Attributes:
+        device: `auto` is CUDA where there is a GPU that torch can use.
+        precision: What networks compute in.
+        batch_size: Views at a time; chosen by device and memory where None.
+        workers: Threads that decode images; all cores that this process may use where None.
+    """
+
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    batch_size: int | None = None
+    workers: int | None = None
+
+
+class _Work(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A unit with what is needed to compute it."""
+
+    job: Job
+    unit: Unit
+    features: npt.NDArray[np.float32] | None
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry.of(self.unit.training.member, self.job.card.views)
+
+    @property
+    def network(self) -> tuple[str, str, int]:
+        """Which network it needs: system, member and fold."""
+        return self.job.card.name, self.unit.training.member.name, self.unit.training.fold
+
+
+def predict(
+    jobs: Sequence[Job],
+    test_set: TestSet,
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    progress: Progress | None = None,
+) -> list[Predictions]:
+    """Runs systems on a test set.
+
+    What was computed before with the same weights, card, images and settings is taken from the
+    folder of kept results.
+
+    Args:
+        jobs: The systems.
+        test_set: The images, and the table that members with metadata read.
+        settings: How networks are run.
+        progress: Called as images go through networks.
+
+    Returns:
+        One row per image, member and fold, for each system: the probability of melanoma.
+
+    Raises:
+        MachineError: The device is not there, has no such precision, or memory does not suffice.
+        InputError: A trained file does not fit, or the table lacks what metadata are made of.
+    """
+    device = resolve(settings.device)
+    tune_allocator()
+    works = [work for job in jobs for work in _works(job, test_set, settings, device)]
+    found: dict[str, units.Result] = {}
+    for work in works:
+        kept = units.recall(work.unit)
+        if kept is not None:
+            found[work.unit.name] = kept
+    total = sum(work.unit.stop - work.unit.start for work in works)
+    missing = {work.unit.name: work for work in works if work.unit.name not in found}
+    done = total - sum(work.unit.stop - work.unit.start for work in missing.values())
+    if progress:
+        progress("predicting", done, total)
+    for chunk in _chunks(list(missing.values())):
+        for unit, result in _computed(chunk, test_set, settings, device):
+            units.keep(unit, result)
+            found[unit.name] = result
+            done += unit.stop - unit.start
+            if progress:
+                progress("predicting", done, total)
+    return [
+        _predictions([work for work in works if work.job is job], found, test_set, settings, device)
+        for job in jobs
+    ]
+
+
+def _works(job: Job, test_set: TestSet, settings: Settings, device: str) -> Iterator[_Work]:
+    reads = any(training.member.metadata for training in job.trainings)
+    features = metadata_features(job.card, test_set) if reads else None
+    for training in job.trainings:
+        own = features if training.member.metadata else None
+        for start in range(0, len(test_set.images), SHARD):
+            unit = units.unit(
+                job.card,
+                training,
+                test_set.images,
+                own,
+                start,
+                device=_device_name(device),
+                precision=settings.precision,
+                batch_size=settings.batch_size,
+            )
+            yield _Work(job=job, unit=unit, features=own)
+
+
+def _chunks(works: Sequence[_Work]) -> Iterator[list[_Work]]:
+    """The work in order of images, as much at a time as pixels fit in memory."""
+    chunk: list[_Work] = []
+    held = 0
+    for _, shard in groupby(sorted(works, key=lambda w: w.unit.start), key=lambda w: w.unit.start):
+        same = list(shard)
+        needed = SHARD * sum(geometry.bytes for geometry in {work.geometry for work in same})
+        if chunk and held + needed > CHUNK_BYTES:
+            yield chunk
+            chunk, held = [], 0
+        chunk += same
+        held += needed
+    if chunk:
+        yield chunk
+
+
+def _computed(
+    chunk: Sequence[_Work], test_set: TestSet, settings: Settings, device: Literal["cpu", "cuda"]
+) -> Iterator[tuple[Unit, units.Result]]:
+    """The results of a chunk: network after network, each over all shards while images are decoded."""
+    wanted: dict[int, set[Geometry]] = {}
+    for work in chunk:
+        for index in range(work.unit.start, work.unit.stop):
+            wanted.setdefault(index, set()).add(work.geometry)
+    position = {index: place for place, index in enumerate(wanted)}
+    files = [test_set.images[index].path for index in wanted]
+    by_network: dict[tuple[str, str, int], list[_Work]] = {}
+    for work in chunk:
+        by_network.setdefault(work.network, []).append(work)
+    with decoding(files, list(wanted.values()), settings.workers or _cores()) as pixels:
+        for same in by_network.values():
+            job, training = same[0].job, same[0].unit.training
+            forward = Forward(
+                _network(job.card, training),
+                training.member,
+                device=device,
+                precision=settings.precision,
+                batch_size=settings.batch_size,
+            )
+            for work in same:
+                indexes = range(work.unit.start, work.unit.stop)
+                squares = [pixels(position[index])[work.geometry] for index in indexes]
+                rows = None if work.features is None else work.features[work.unit.start : work.unit.stop]
+                logits = forward(squares, job.card.views.transforms, rows)
+                probabilities = views.average(logits, job.card.views)
+                yield work.unit, units.Result(probabilities=probabilities, batch_size=forward.batch_size)
+
+
+def _network(card: System, training: Training) -> nn.Module:
+    """The network with its weights, in eval mode on the CPU."""
+    if training.path is None:
+        # Trainings of one member differ, and so do their random weights.
+        return zoo.build(card.name, training.member.name, seed=(training.seed or 0) + training.fold)
+    import weights
+    from zoo.networks import assemble
+
+    build = zoo.builder(card.name) or assemble
+    return weights.load(build(training.member), training.path).eval()
+
+
+def _predictions(
+    works: Sequence[_Work],
+    found: dict[str, units.Result],
+    test_set: TestSet,
+    settings: Settings,
+    device: str,
+) -> Predictions:
+    """The scores of one system."""
+    job = works[0].job
+    ids = [image.id for image in test_set.images]
+    known = test_set.table.loc[ids] if test_set.table is not None else None
+    tables = []
+    batch_sizes: dict[str, set[int]] = {}
+    for (_, member, fold), same in groupby(works, key=lambda work: work.network):
+        parts = [(found[work.unit.name], work.unit.training.member.melanoma) for work in same]
+        batch_sizes.setdefault(member, set()).update(result.batch_size for result, _ in parts)
+        columns = {
+            "image": ids,
+            "lesion": None if known is None else known["lesion"].to_numpy(),
+            "patient": None if known is None else known["patient"].to_numpy(),
+            "member": member,
+            "fold": fold,
+            "score": np.concatenate([result.probabilities[:, melanoma] for result, melanoma in parts]),
+        }
+        tables.append(pd.DataFrame(columns))
+    return Predictions(
+        system=job.card.name,
+        kind="probability",
+        table=pd.concat(tables, ignore_index=True),
+        path=job.card.title,
+        metadata={
+            "tool": zoo.__version__,
+            "test_set": {
+                "images": len(ids),
+                "digest": test_set.digest,
+                "table_sha256": test_set.table_sha256,
+            },
+            "settings": {
+                "device": _device_name(device),
+                "precision": settings.precision,
+                "batch_size": settings.batch_size,
+                "batch_sizes": {member: sorted(sizes) for member, sizes in batch_sizes.items()},
+                "views": msgspec.to_builtins(job.card.views),
+            },
+            "weights": [_described(training) for training in job.trainings],
+            "settled": [each.statement for each in job.card.assumptions if each.settled],
+            "software": units.software(),
+            "skipped": test_set.skipped,
+        },
+    )
+
+
+def _described(training: Training) -> dict[str, Any]:
+    described = {
+        "member": training.member.name,
+        "fold": training.fold,
+        "file": training.path.name if training.path else None,
+        "sha256": training.sha256 or None,
+        "untrained_seed": training.seed,
+    }
+    return {key: value for key, value in described.items() if value is not None}
+
+
+def _device_name(device: str) -> str:
+    if device == "cpu":
+        return device
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
