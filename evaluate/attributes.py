@@ -69,7 +69,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
 """Attributes in the order of tables. 0.8 mm divides T1a from T1b (AJCC, 8th edition); Fitzpatrick's
 six skin types are taken in pairs, since single ones hold too few melanomas."""
 
-_MISSING = ("", "-1", "-1.0", "unknown", "unspecified", "not specified", "na", "nan", "none")
+MISSING = ("", "-1", "-1.0", "unknown", "unspecified", "not specified", "na", "nan", "none")
+"""What stands for "not known" in columns of attributes, in any case."""
 
 
 def groups(attribute: Attribute, labels: Labels) -> pd.Series[pd.CategoricalDtype[str]] | None:
@@ -90,7 +91,7 @@ def groups(attribute: Attribute, labels: Labels) -> pd.Series[pd.CategoricalDtyp
     if column is None:
         return None
     text = labels.table[column].astype("string").str.strip()
-    text = text.mask(text.str.casefold().isin(_MISSING))
+    text = text.mask(text.str.casefold().isin(MISSING))
     if attribute.of_melanoma:
         text = text.where(labels.table["melanoma"])
     if attribute.edges:

@@ -43,6 +43,12 @@ class Source(msgspec.Struct, frozen=True, eq=False):
         """The table at a path; `given` names columns by role."""
         return cls(path, *read_roles(path, given))
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The column of `rows` that plays a role, where one does."""
+        found = {role: names[0] for role, names in self.roles.items() if names}
+        return found | {role: role for role in ("lesion", "patient") if role in found}
+
     def rows(self) -> pd.DataFrame:
         """The rows, indexed by image id, with `lesion` and `patient`."""
         names = ids(self.frame, self.roles["image"][0], str(self.path))

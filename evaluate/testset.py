@@ -51,6 +51,7 @@ class TestSet(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         table: One row per image of the set, indexed by id in the same order: those that were
             skipped and those beyond a `limit` too. The table's columns as they are, `lesion` and
             `patient` as text or missing. None where there is no table.
+        columns: The column of `table` that plays a role (`evaluate.labels.COLUMNS`), where one does.
         table_path: The table's file; empty where there is none.
         table_sha256: Its checksum.
         labels: Which lesion images are melanomas, of those within the limit; None where the table
@@ -63,6 +64,7 @@ class TestSet(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     path: str
     images: tuple[TestImage, ...]
     table: pd.DataFrame | None = None
+    columns: dict[str, str] = {}
     table_path: str = ""
     table_sha256: str = ""
     labels: Labels | None = None
@@ -128,6 +130,7 @@ def read_test_set(
         path=str(folder),
         images=whole,
         table=frame,
+        columns=source.columns if source else {},
         table_path=str(source.path) if source else "",
         table_sha256=sha256(source.path) if source else "",
         labels=_labels(source, given, diagnoses, {image_of[name] for name in files}) if source else None,

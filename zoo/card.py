@@ -170,19 +170,50 @@ class Blend(_Table, frozen=True):
 
 
 class MetadataFeature(_Table, frozen=True):
-    """One input of the metadata branch.
+    """One input of the metadata branch, and how it is made from a test set's table.
 
     Attributes:
         name: Its name.
-        definition: How it is made from the table.
+        definition: How it is made, in words.
+        kind: How it is made: `code` gives a value's number in `codes`; `scaled` divides a number by
+            `divisor`; `one_hot` has a column for each of `categories` and one for unknown;
+            `log_count` is log(1 + how many images of the set have the same value); `log_file_size`
+            is the log of the file's bytes. Logarithms are natural. None where only words say it,
+            as in records of older versions.
+        role: What the column it reads is to the test set (`evaluate.labels.COLUMNS`); none for
+            `log_file_size`.
+        codes: For `code`: the number of each value.
+        divisor: For `scaled`.
+        categories: For `one_hot`: values in the order of their columns.
+        unknown: What a missing value gives: the number itself for `code` and `scaled`, the count
+            for `log_count`.
         width: Number of columns it takes.
         whole_test_set: Whether it depends on the other images of the test set.
     """
 
     name: Text
     definition: Text
+    kind: Literal["code", "scaled", "one_hot", "log_count", "log_file_size"] | None = None
+    role: Literal["sex", "age", "site", "patient", "lesion"] | None = None
+    codes: dict[str, float] = {}
+    divisor: Annotated[float, Meta(gt=0)] = 1.0
+    categories: tuple[Text, ...] = ()
+    unknown: float = 0.0
     width: Positive = 1
     whole_test_set: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind is None:
+            return
+        if (self.role is None) != (self.kind == "log_file_size"):
+            raise ValueError("every kind but log_file_size reads a column, and needs its role")
+        if bool(self.codes) != (self.kind == "code"):
+            raise ValueError("kind code needs codes, and no other kind has them")
+        if len(set(self.categories)) < len(self.categories):
+            raise ValueError("two categories are the same")
+        columns = len(self.categories) + 1
+        if self.width != columns:
+            raise ValueError(f"width is {self.width}, its categories and unknown make {columns}")
 
 
 class Checkpoints(_Table, frozen=True):
