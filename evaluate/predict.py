@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+import weights
 import zoo
 from evaluate import units, views
 from evaluate.decoding import decoding
@@ -27,7 +28,9 @@ from evaluate.predictions import Predictions
 from evaluate.preprocess import Geometry
 from evaluate.testset import TestSet
 from evaluate.units import SHARD, Unit
+from weights.untrained import enliven
 from zoo.card import System
+from zoo.networks import assemble
 from zoo.runtime import Device, Precision, resolve, tune_allocator
 
 if TYPE_CHECKING:
@@ -194,10 +197,10 @@ def _network(card: System, training: Training) -> nn.Module:
     """The network with its weights, in eval mode on the CPU."""
     if training.path is None:
         # Trainings of one member differ, and so do their random weights.
-        return zoo.build(card.name, training.member.name, seed=(training.seed or 0) + training.fold)
-    import weights
-    from zoo.networks import assemble
-
+        seed = (training.seed or 0) + training.fold
+        network = zoo.build(card.name, training.member.name, seed=seed)
+        enliven(network, seed, training.member.metadata.features if training.member.metadata else 0)
+        return network
     build = zoo.builder(card.name) or assemble
     return weights.load(build(training.member), training.path).eval()
 

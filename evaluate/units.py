@@ -35,6 +35,7 @@ _CODE = (
     "weights.checkpoint",
     "weights.keras",
     "weights.layouts",
+    "weights.untrained",
     "zoo.attention",
     "zoo.networks",
     "zoo.runtime",
