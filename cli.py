@@ -295,6 +295,7 @@ def score(
     """
     from evaluate import score as run
     from evaluate.clinical import clinical
+    from evaluate.skipped import note
     from reports import clinical as clinic
     from reports.comparison import read_inputs
     from reports.tables import scored
@@ -304,7 +305,7 @@ def score(
     _say_left_out(inputs.left_out)
     found = run(inputs.predictions, inputs.labels, protocol, resamples=resamples, seed=seed)
     more = clinical(inputs.predictions, inputs.labels, request, resamples=resamples, seed=seed)
-    tables = [*scored(found, reference), *clinic.tables(more)]
+    tables = [*scored(found, reference), *clinic.tables(more, note(found.skipped, found.n))]
     if as_json:
         print_json({**fields(found), **fields(more)})
     else:
