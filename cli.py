@@ -183,9 +183,36 @@ def _existing(**kind: bool) -> click.Path:
     return click.Path(exists=True, path_type=Path, **kind)
 
 
+def _roles(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """`ROLE=NAME`, each role once."""
+    columns: dict[str, str] = {}
+    for text in given:
+        role, equals, name = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is not ROLE=NAME")
+        if role in columns:
+            raise click.BadParameter(f"{role} is {columns[role]!r} and {name!r}; name one column for a role")
+        columns[role] = name
+    return columns
+
+
+def _table_options(command: F) -> F:
+    """How a table of labels is read: the command gets `columns` and `diagnoses`."""
+    for option in (
+        click.option("--diagnoses", type=_existing(dir_okay=False), help="TOML table that says which diagnoses are melanoma, beside those that are known."),
+        click.option(
+            "--column", "columns", multiple=True, metavar="ROLE=NAME", callback=_roles,
+            help="Name of a column of the table, by its role: image, target, diagnosis, patient, lesion, sex, age or site; may be repeated.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def _files_and_labels(command: F) -> F:
     """What `score` and `audit` read."""
     for option in (
+        _table_options,
         click.option("--labels", required=True, type=_existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
         click.argument("files", nargs=-1, required=True, type=_existing()),
     ):  # fmt: skip
@@ -256,6 +283,7 @@ def _comparison_options(command: F) -> F:
         _scoring_options,
         _reference_option,
         _training_option,
+        _table_options,
         click.option("--labels", type=_existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
         click.option("--predictions", type=_existing(), multiple=True, help="Folder or file of per-image scores; may be repeated."),
     ):  # fmt: skip
@@ -273,6 +301,8 @@ def _comparison_options(command: F) -> F:
 def score(
     files: tuple[Path, ...],
     labels: Path,
+    columns: dict[str, str],
+    diagnoses: Path | None,
     protocol: str,
     resamples: int,
     seed: int,
@@ -295,16 +325,17 @@ def score(
     """
     from evaluate import score as run
     from evaluate.clinical import clinical
+    from evaluate.skipped import note
     from reports import clinical as clinic
     from reports.comparison import read_inputs
     from reports.tables import scored
 
-    inputs = read_inputs(files, labels, extra=extra)
+    inputs = read_inputs(files, labels, columns=columns, diagnoses=diagnoses, extra=extra)
     assert inputs is not None
     _say_left_out(inputs.left_out)
     found = run(inputs.predictions, inputs.labels, protocol, resamples=resamples, seed=seed)
     more = clinical(inputs.predictions, inputs.labels, request, resamples=resamples, seed=seed)
-    tables = [*scored(found, reference), *clinic.tables(more)]
+    tables = [*scored(found, reference), *clinic.tables(more, note(found.skipped, found.n))]
     if as_json:
         print_json({**fields(found), **fields(more)})
     else:
@@ -450,7 +481,8 @@ def reproduce(**options: Any) -> None:
 
 def _report(
     run: Callable[..., Record], systems: tuple[str, ...], name: str, *,
-    predictions: tuple[Path, ...], labels: Path | None, train_table: tuple[Path, ...], latency: bool, style: str, output: Path | None, **settings: Any,
+    predictions: tuple[Path, ...], labels: Path | None, diagnoses: Path | None, train_table: tuple[Path, ...], latency: bool, style: str,
+    output: Path | None, **settings: Any,
 ) -> None:  # fmt: skip
     from reports.comparison import read_inputs
     from reports.outputs import tables, text, write_all
@@ -460,7 +492,9 @@ def _report(
     cards = _cards(systems)
     if output:
         make_folder(output)
-    inputs = read_inputs(predictions, labels, training=train_table)
+    inputs = read_inputs(
+        predictions, labels, columns=settings["columns"], diagnoses=diagnoses, training=train_table
+    )
     _say_left_out(inputs.left_out if inputs else {})
     with progress() as step:
         record = run(cards, Settings(latency="quick" if latency else "off", **settings), inputs, step)

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from evaluate.blend import blend
-from evaluate.copies import originals, rows_per_image
+from evaluate.copies import rows_per_image
 from evaluate.labels import Labels
 from evaluate.predictions import Kind, Predictions, card_of
+from evaluate.skipped import image_of
 from zoo.errors import InputError
 
 
@@ -41,9 +42,15 @@ def align(predictions: Predictions, labels: Labels) -> Aligned:
 
     Raises:
         InputError: An id is not in the labels, an image of the labels has no score, images have
-            different copies, or the file's own truth is not that of the labels.
+            different copies, or the file's own truth is not that of the labels. Skipped images
+            have no score: `evaluate.skipped.without_skipped` leaves them out first.
     """
     table, path = predictions.table, predictions.path
+    if (none := table["score"].isna()).any():
+        raise InputError(
+            f"{path}: {table['image'][none].nunique()} images were skipped and have no score, such as "
+            f"{table['image'][none].iloc[0]}; leave them out with without_skipped"
+        )
     image = _images(predictions, labels)
     member = _column(table, "member", "")
     fold = _column(table, "fold", 0)
@@ -72,8 +79,7 @@ def _images(predictions: Predictions, labels: Labels) -> pd.Series[str]:
     """The image of each row, after checking that the labels know it and say the same of it."""
     table, path = predictions.table, predictions.path
     known = labels.table.index
-    image = table["image"].map(labels.image_of)
-    image = image.fillna(originals(table["image"], known))
+    image = image_of(table["image"], labels)
     unknown = known.get_indexer(pd.Index(image)) < 0
     if unknown.any():
         row = table.index[unknown][0]

@@ -20,6 +20,7 @@ from evaluate.overlap import TrainingTable, overlap, without
 from evaluate.power import Detectable, detectable
 from evaluate.predictions import Predictions, card_of, files_of, read_predictions, system_of
 from evaluate.scores import Scores, score
+from evaluate.skipped import without_skipped
 from zoo.errors import InputError
 
 CHECKS: tuple[Callable[[Evidence], Outcome], ...] = (
@@ -36,6 +37,7 @@ CHECKS: tuple[Callable[[Evidence], Outcome], ...] = (
     checks_labels.few_positives,
     checks_labels.power,
     checks_scores.unusable_files,
+    checks_scores.skipped_images,
     checks_scores.constant_scores,
     checks_scores.tied_scores,
     checks_scores.rank_scores,
@@ -180,6 +182,8 @@ def audit(
         InputError: A run does not fit the labels.
         UsageError: There is no such protocol, or too few resamples are asked for.
     """
+    whole, labels = without_skipped([*predictions, *runs], labels)
+    predictions, runs = whole[: len(predictions)], whole[len(predictions) :]
     aligned: dict[str, Aligned] = {}
     broken = dict(unusable or {})
     for each in predictions:

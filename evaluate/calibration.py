@@ -19,6 +19,7 @@ from evaluate.metrics import Counts, Floats
 from evaluate.predictions import Kind, Predictions, system_title
 from evaluate.resampling import LEVEL
 from evaluate.scores import Metric
+from evaluate.skipped import without_skipped
 
 BINS = 10
 """Number of equal-mass bins of the reliability data and the expected calibration error."""
@@ -138,6 +139,7 @@ def calibration_of(
         InputError: Predictions and labels do not fit together.
         UsageError: Too few resamples are asked for.
     """
+    predictions, labels = without_skipped(predictions, labels)
     melanoma = labels.table["melanoma"].to_numpy()
     clusters, _ = pd.factorize(labels.table["patient"])
     systems = []

@@ -44,6 +44,27 @@ def unusable_files(evidence: Evidence) -> Outcome:
     ]
 
 
+def skipped_images(evidence: Evidence) -> Outcome:
+    """Lesion images that a system has no score of, since their file was missing or damaged."""
+    skipped = evidence.labels.skipped
+    if not skipped:
+        return []
+    total = len(evidence.labels.table) + len(skipped)
+    return [
+        AuditFinding(
+            check="skipped_images",
+            severity="warning",
+            title="Lesion images without a score",
+            found=f"{many(len(skipped), 'lesion image')} of {total:,}: "
+            f"{'; '.join(f'{image} ({skipped[image]})' for image in listed(skipped))}.",
+            done="Left out for all systems, so that they are compared on the same lesions. Images that "
+            "cannot be read may be unlike the others: mend or fetch them.",
+            figures={"skipped": len(skipped), "lesion images": total},
+            examples=listed(skipped),
+        )
+    ]
+
+
 def constant_scores(evidence: Evidence) -> Outcome:
     """The same score for every lesion."""
     found = [name for name, each in evidence.aligned.items() if np.ptp(each.scores) == 0]

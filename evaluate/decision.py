@@ -17,6 +17,7 @@ from evaluate.metrics import Confusion, Counts, Floats, Ranking
 from evaluate.predictions import Predictions, system_title
 from evaluate.resampling import LEVEL
 from evaluate.scores import Metric
+from evaluate.skipped import without_skipped
 from zoo.errors import UsageError
 
 THRESHOLDS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -101,6 +102,7 @@ def decision_curves(
             raise UsageError(
                 f"{share:g} is not above 0 and below 1; give thresholds and prevalence as shares"
             )
+    predictions, labels = without_skipped(predictions, labels)
     melanoma = labels.table["melanoma"].to_numpy()
     clusters, _ = pd.factorize(labels.table["patient"])
     systems = []

@@ -13,6 +13,7 @@ from evaluate.alignment import Aligned, align
 from evaluate.labels import Labels, read_labels
 from evaluate.metrics import Ranking
 from evaluate.predictions import Kind, Predictions, find, system_title
+from evaluate.skipped import without_skipped
 from zoo.errors import InputError
 
 
@@ -48,7 +49,7 @@ def read_development(files: Sequence[Path], labels: Path | None = None) -> dict[
     table = read_labels(labels) if labels else None
     development = {}
     for each in found:
-        own = table or _own_labels(each)
+        (each,), own = without_skipped([each], table or _own_labels(each))
         aligned = align(each, own)
         melanoma = own.table["melanoma"].to_numpy()
         development[each.system] = Development(

@@ -152,7 +152,8 @@ def _jpeg(data: bytes, *, whole: bool) -> Pixels:
         # Strict: what libjpeg only warns of (data that end early, or make no sense) is an error.
         pixels: Pixels = simplejpeg.decode_jpeg(data, into, min_height=least, min_width=least, strict=True)
     except ValueError as error:
-        raise _FlawError("cut short" if "Premature end" in str(error) else f"damaged ({error})") from error
+        cut = "Premature end" in str(error) or b"\xff\xd9" not in data
+        raise _FlawError("cut short" if cut else f"damaged ({error})") from error
     if not whole:
         return pixels
     if into == "CMYK":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -48,6 +48,8 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             or as one with the other images of its lesion.
         path: The file.
         sha256: Its checksum.
+        skipped: Lesion images of the file that are not in `table`, since a system has no score of
+            them, and why (`evaluate.skipped`).
     """
 
     table: pd.DataFrame
@@ -55,6 +57,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     without_patient: int
     path: str
     sha256: str
+    skipped: dict[str, str] = {}
 
     @property
     def patients(self) -> int:
@@ -110,8 +113,7 @@ def read_labels(
     )
     table = pd.concat([source, others], axis="columns")[image == source["image"]].set_index("image")
     without_patient = int(table["patient"].isna().sum())
-    own = "image " + table.index.to_series()
-    table["patient"] = table["patient"].fillna("lesion " + table["lesion"]).fillna(own)
+    table["patient"] = table["patient"].fillna("lesion " + table["lesion"]).fillna(_own(table))
     return Labels(
         table=table,
         image_of=image.set_axis(source["image"]),
@@ -119,6 +121,22 @@ def read_labels(
         path=str(path),
         sha256=sha256(path),
     )
+
+
+def only(labels: Labels, images: Collection[str]) -> Labels:
+    """The labels of some of the lesion images."""
+    table = labels.table[labels.table.index.isin(list(images))]
+    own = (table["patient"] == _own(table)) | (table["patient"] == "lesion " + table["lesion"]).fillna(False)
+    return msgspec.structs.replace(
+        labels,
+        table=table,
+        image_of=labels.image_of[labels.image_of.isin(table.index)],
+        without_patient=int(own.sum()),
+    )
+
+
+def _own(table: pd.DataFrame) -> pd.Series[str]:
+    return "image " + table.index.to_series()
 
 
 def read_roles(path: Path, given: Mapping[str, str]) -> tuple[pd.DataFrame, dict[str, list[str]]]:

@@ -20,6 +20,7 @@ from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import Column, OperatingPoint
 from evaluate.resampling import LEVEL
 from evaluate.scores import Metric
+from evaluate.skipped import without_skipped
 from zoo.errors import UsageError
 
 
@@ -190,6 +191,7 @@ def operating_points(
     """
     locked = dict(development or {})
     _check(points, prevalence, locked, [each.system for each in predictions])
+    predictions, labels = without_skipped(predictions, labels)
     melanoma = labels.table["melanoma"].to_numpy()
     clusters, _ = pd.factorize(labels.table["patient"])
     rows: list[AtPoint] = []

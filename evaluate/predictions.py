@@ -60,15 +60,17 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         kind: Whether `score` is a probability of melanoma or a rank.
         table: One row per image (or test-time copy), member and fold; the index is the row in
             the file. Columns: `image`, `score`; where known `lesion`, `patient`, `member`,
-            `fold`, and `y_true` (what the file takes for the truth).
+            `fold`, and `y_true` (what the file takes for the truth). The `score` of a skipped
+            image is missing.
         path: The file, or what to call the scores in an error message.
         sha256: Checksum of the file; empty where it was not read from one.
-        metadata: What else a Parquet file says of itself.
+        metadata: What else a Parquet file says of itself; `skipped` in it are ids of images
+            without a score, and why.
         notes: What a reader of its scores must know.
 
     Raises:
         InputError: An image is there twice for a member and fold, or a score is not a number,
-            or is a probability outside [0, 1].
+            or is a probability outside [0, 1]; or a skipped image has a score.
     """
 
     system: str
@@ -82,7 +84,14 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def __post_init__(self) -> None:
         table = self.table
         score = table["score"]
-        wrong = ~np.isfinite(score)
+        skipped = table["image"].isin(list(self.skipped))
+        if (skipped & score.notna()).any():
+            row = table.index[skipped & score.notna()][0]
+            raise InputError(
+                f"{self.path}: row {row}: {table['image'][row]} was skipped ({self.skipped[table['image'][row]]}) and "
+                "has a score; remove the one or the other"
+            )
+        wrong = ~np.isfinite(score) & ~skipped
         what = "is not a finite number"
         if not wrong.any() and self.kind == "probability":
             wrong = (score < 0) | (score > 1)
@@ -101,6 +110,20 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 f"{self.path}: row {row} repeats {', '.join(str(table[key][row]) for key in keys)}; "
                 "keep one row for an image, member and fold"
             )
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Images without a score, and why.
+
+        Raises:
+            InputError: The metadata says it in another form.
+        """
+        try:
+            return msgspec.convert(self.metadata.get("skipped", {}), dict[str, str])
+        except msgspec.ValidationError as error:
+            raise InputError(
+                f"{self.path}: its metadata must give a reason for each skipped image: {error}"
+            ) from error
 
 
 def read_predictions(path: Path | str, *, kind: Kind | None = None) -> Predictions:

@@ -18,6 +18,7 @@ from evaluate.paired import Difference, differences, groups
 from evaluate.predictions import Kind, Predictions, system_title
 from evaluate.protocols import Column, Protocol
 from evaluate.resampling import LEVEL, RESAMPLES, interval, undefined
+from evaluate.skipped import note, without_skipped
 from evaluate.textbook import tests
 from zoo.errors import UsageError
 
@@ -94,6 +95,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
         level: Level of the intervals.
         resamples: Number of resamples; all systems and figures share them.
         seed: Seed of the resamples.
+        skipped: Lesion images that are in none of it, since a system has no score of them, and why.
         systems: Scores of each system, in the order of the predictions.
         differences: Of all pairs of systems, for every figure of the test set.
         notes: What a reader must know of all of them.
@@ -111,6 +113,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     systems: tuple[SystemScores, ...]
     differences: tuple[Difference, ...] = ()
+    skipped: dict[str, str] = {}
     notes: tuple[str, ...] = ()
 
 
@@ -129,7 +132,7 @@ def score(
     of the procedure, and an interval at one fixed threshold would hide what that choice costs.
 
     Args:
-        predictions: One for each system.
+        predictions: One for each system. Images that one of them skipped are left out for all.
         labels: Of all images, and no others.
         protocol: `clinical` or `paper`.
         resamples: How often to resample, at least `FEWEST_RESAMPLES`.
@@ -140,6 +143,7 @@ def score(
         UsageError: There is no such protocol, or too few resamples are asked for.
     """
     plan = protocols.named(protocol)
+    predictions, labels = without_skipped(predictions, labels)
     aligned = [align(each, labels) for each in predictions]
     rankings = _rankings(aligned, labels, plan)
     drawn = _replicates(rankings, plan.columns, resamples, seed)
@@ -185,6 +189,7 @@ def score(
         seed=seed,
         systems=_grouped(systems, found),
         differences=found,
+        skipped=labels.skipped,
         notes=_notes(labels, plan),
     )
 
@@ -272,7 +277,7 @@ def _grouped(systems: Sequence[SystemScores], found: Sequence[Difference]) -> tu
 
 
 def _notes(labels: Labels, plan: Protocol) -> tuple[str, ...]:
-    notes = []
+    notes = note(labels.skipped, len(labels.table))
     if any(column.point and column.point.by != "threshold" for column in plan.columns):
         notes.append(
             "Thresholds that reach a sensitivity or specificity are chosen on this test set, which makes the figures "

@@ -22,6 +22,7 @@ from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import Column, title_of
 from evaluate.resampling import LEVEL
 from evaluate.scores import Metric
+from evaluate.skipped import without_skipped
 from zoo.errors import UnknownNameError
 
 FEWEST = 10
@@ -156,6 +157,7 @@ def by_subgroup(
     if metric not in OF_CURVE:
         raise UnknownNameError(f"no metric {metric!r} for subgroups; metrics are {', '.join(OF_CURVE)}")
     column = Column(name=metric, title=title_of(metric), definition="", metric=metric)
+    predictions, labels = without_skipped(predictions, labels)
     melanoma = labels.table["melanoma"].to_numpy()
     clusters, _ = pd.factorize(labels.table["patient"])
     found = [(attribute, groups(attribute, labels)) for attribute in attributes]

@@ -15,7 +15,7 @@ from evaluate import images
 from evaluate.copies import originals
 from evaluate.folder import Source, check_copies, files_of, find_table, joined, listed
 from evaluate.images import ImageError
-from evaluate.labels import Labels, read_labels
+from evaluate.labels import Labels, only, read_labels
 from zoo.errors import InputError, UsageError
 from zoo.files import sha256
 
@@ -181,11 +181,4 @@ def _labels(
     if told.isna().all(axis=None):
         return None
     labels = read_labels(source.path, columns=given, diagnoses=diagnoses, both_classes=False)
-    kept = labels.table[labels.table.index.isin(wanted)]
-    patients = source.rows()["patient"]
-    return msgspec.structs.replace(
-        labels,
-        table=kept,
-        image_of=labels.image_of[labels.image_of.isin(kept.index)],
-        without_patient=int(patients[kept.index].isna().sum()),
-    )
+    return only(labels, wanted)

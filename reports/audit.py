@@ -23,6 +23,8 @@ def read_and_audit(
     files: Sequence[Path],
     labels: Path,
     *,
+    columns: Mapping[str, str] | None = None,
+    diagnoses: Path | None = None,
     training: Sequence[Path] = (),
     runs: Sequence[tuple[str, Path]] = (),
     images: Path | None = None,
@@ -35,6 +37,8 @@ def read_and_audit(
     Args:
         files: Predictions: files or folders.
         labels: The table of labels.
+        columns: Names of its columns, by role (`evaluate.labels.COLUMNS`).
+        diagnoses: A table of your own that says which diagnoses are melanoma.
         training: Tables of images that systems were trained on.
         runs: Further predictions of a system: its name and the file.
         images: Folder of the test images.
@@ -53,7 +57,7 @@ def read_and_audit(
     named = [msgspec.structs.replace(read_predictions(file), system=system) for system, file in runs]
     done = audit(
         found.predictions,
-        read_labels(labels),
+        read_labels(labels, columns=columns, diagnoses=diagnoses),
         training=[read_training_table(table) for table in training],
         runs=[*found.runs, *named],
         images=hash_images(images) if images else None,

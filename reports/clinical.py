@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from evaluate.calibration import FIGURES as CALIBRATION
 from evaluate.calibration import Calibration
 from evaluate.clinical import Clinical
@@ -41,14 +43,15 @@ _TEXT = {
 }
 
 
-def tables(found: Clinical) -> list[Table]:
-    """A table or more for each part that was asked for."""
-    return [
+def tables(found: Clinical, notes: Iterable[str] = ()) -> list[Table]:
+    """A table or more for each part that was asked for; `notes` go below each."""
+    parts = [
         *(operating(found.operating_points) if found.operating_points else []),
         *([decision(found.decision_curves)] if found.decision_curves else []),
         *(calibration(found.calibration) if found.calibration else []),
         *(subgroups(found.subgroups) if found.subgroups else []),
     ]
+    return [msgspec.structs.replace(part, notes=(*part.notes, *notes)) for part in parts]
 
 
 def estimated(metric: Metric, text: Callable[[float], str] = decimals) -> str:

@@ -30,6 +30,7 @@ from reports.differences import reference
 from reports.record import Entry, InputFile, MemberCost, Record, Settings
 from zoo.card import Member, System
 from zoo.errors import UsageError
+from zoo.files import sha256
 from zoo.registry import Builder
 
 T = TypeVar("T")
@@ -39,18 +40,24 @@ Progress = Callable[[str, int, int], None]
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Predictions, the labels they are scored against, the files that were left out, and training tables."""
+    """Predictions, the labels they are scored against, the files that were left out, and training tables.
+
+    `diagnoses` is a table of the user's own that says which diagnoses are melanoma.
+    """
 
     predictions: tuple[Predictions, ...]
     labels: Labels
     left_out: dict[str, str]
     training: tuple[TrainingTable, ...] = ()
+    diagnoses: Path | None = None
 
 
 def read_inputs(
     predictions: Sequence[Path],
     labels: Path | None,
     *,
+    columns: Mapping[str, str] | None = None,
+    diagnoses: Path | None = None,
     extra: bool = False,
     training: Sequence[Path] = (),
 ) -> Inputs | None:
@@ -59,13 +66,17 @@ def read_inputs(
     Args:
         predictions: Files or folders.
         labels: The table of labels.
+        columns: Names of its columns, by role (`evaluate.labels.COLUMNS`).
+        diagnoses: A table of your own that says which diagnoses are melanoma.
         extra: Keep files that match no card, as systems of their own.
         training: Tables of images that systems were trained on.
 
     Raises:
-        UsageError: One is given without the other.
+        UsageError: One is given without the other, or a way to read labels without labels.
         InputError: A file is broken, or none holds scores of a known system.
     """
+    if labels is None and (columns or diagnoses):
+        raise UsageError("--column and --diagnoses say how a table is read; give the table with --labels")
     if not predictions and labels is None and not training:
         return None
     if not predictions or labels is None:
@@ -73,9 +84,10 @@ def read_inputs(
     found, left_out = find(predictions, extra=extra)
     return Inputs(
         predictions=tuple(found),
-        labels=read_labels(labels),
+        labels=read_labels(labels, columns=columns, diagnoses=diagnoses),
         left_out=left_out,
         training=tuple(read_training_table(table) for table in training),
+        diagnoses=diagnoses,
     )
 
 
@@ -232,6 +244,11 @@ def _files(inputs: Inputs | None) -> tuple[InputFile, ...]:
             for each in inputs.predictions
         ),
         *(InputFile(role="training", name=each.path, sha256=each.sha256) for each in inputs.training),
+        *(
+            [InputFile(role="diagnoses", name=str(inputs.diagnoses), sha256=sha256(inputs.diagnoses))]
+            if inputs.diagnoses
+            else []
+        ),
     )
 
 

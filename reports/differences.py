@@ -8,6 +8,7 @@ from evaluate.paired import Difference, against
 from evaluate.predictions import card_of
 from evaluate.protocols import title_of
 from evaluate.scores import Scores
+from evaluate.skipped import note
 from reports.figures import estimate, p_value
 from reports.render import Table
 from zoo.errors import UnknownNameError
@@ -78,17 +79,18 @@ def difference_tables(scores: Scores, name: str) -> list[Table]:
             titles,
             {(each.a, each.metric): _difference(each) for each in own},
             [
+                *note(scores.skipped, scores.n),
                 f"A figure less that of {titles[name]}, on the same lesions: value, 95% percentile interval of the "
                 f"paired resamples, and p after Holm over the {len({each.a for each in own})} differences of a column.",
                 "* separable: p is below 0.05. The others are not; the intervals are not adjusted for their number.",
                 *_reasons({each.metric: each.reason for each in own}),
             ],
         ),
-        *_textbook_tables(tested, titles),
+        *_textbook_tables(tested, titles, note(scores.skipped, scores.n)),
     ]
 
 
-def _textbook_tables(tested: list[Difference], titles: dict[str, str]) -> list[Table]:
+def _textbook_tables(tested: list[Difference], titles: dict[str, str], notes: list[str]) -> list[Table]:
     if not tested:
         return []
     return [
@@ -97,6 +99,7 @@ def _textbook_tables(tested: list[Difference], titles: dict[str, str]) -> list[T
             titles,
             {(each.a, each.metric): _textbook(each) for each in tested},
             [
+                *notes,
                 "ROC-AUC: DeLong's difference with its 95% interval. Figures at a threshold: McNemar's exact test, "
                 "with the lesions that the system alone gets right and those that the reference alone does. "
                 "p after Holm, as above.",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from evaluate.skipped import note
 from reports import clinical, render
 from reports.audit import audited
 from reports.counts import counted
@@ -21,7 +22,7 @@ FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 
 def tables(record: Record) -> list[render.Table]:
     """All tables of a record: verdicts on claims where there are any, the summary, then the comparison."""
-    answers = clinical.tables(record.clinical) if record.clinical else []
+    answers = clinical.tables(record.clinical, _skipped(record)) if record.clinical else []
     titles = {entry.card.name: entry.card.title for entry in record.entries}
     findings = audited(record.audit, titles) if record.audit else []
     return [
@@ -33,6 +34,10 @@ def tables(record: Record) -> list[render.Table]:
         counted(record.entries),
         caveats(record),
     ]
+
+
+def _skipped(record: Record) -> list[str]:
+    return next((note(scores.skipped, scores.n) for scores in record.scores), [])
 
 
 def text(record: Record, style: str) -> str:
@@ -54,6 +59,7 @@ def text(record: Record, style: str) -> str:
         "clinical": record.clinical,
         "audit": record.audit,
         "left_out": record.left_out,
+        "skipped": record.scores[0].skipped if record.scores else {},
         "schema": record.schema,
         "settings": record.settings,
         "machine": record.machine,

@@ -37,7 +37,7 @@ Word = Literal["holds", "holds only under", "not separable", "does not hold", "c
 class InputFile(_Table, frozen=True):
     """A file that the run read: what it was read as, its name and its SHA-256."""
 
-    role: Literal["predictions", "labels", "development", "training"]
+    role: Literal["predictions", "labels", "development", "training", "diagnoses"]
     name: str
     sha256: str
     system: str | None = None
@@ -47,7 +47,7 @@ class Settings(_Table, frozen=True):
     """What was asked for: the counting rule, the score protocol, and how latency was taken.
 
     `reference` is the system whose scores the others' are compared with; None leaves the choice to
-    `reports.differences`.
+    `reports.differences`. `columns` are names of the labels' columns by role, where they were named.
     """
 
     rule: str
@@ -57,6 +57,7 @@ class Settings(_Table, frozen=True):
     latency: Literal["quick", "off"]
     device: Literal["auto", "cpu", "cuda"]
     reference: str | None = None
+    columns: dict[str, str] = {}
 
 
 class MemberCost(_Table, frozen=True):

@@ -10,6 +10,7 @@ from evaluate.operating import AtPoint
 from evaluate.paired import ALPHA, Difference, against
 from evaluate.protocols import OperatingPoint, named
 from evaluate.scores import Metric, Scores, SystemScores
+from evaluate.skipped import note
 from evaluate.subgroups import Subgroups
 from reports.clinical import CHOSEN, estimated
 from reports.differences import reference
@@ -49,6 +50,7 @@ def _summary(record: Record, scores: Scores) -> Table:
         ),
         rows,
         (
+            *note(scores.skipped, scores.n),
             *_separation(scores, titles, name),
             *_thresholds(record, scores, point),
             *(_caveats(record.audit) if record.audit else ()),

@@ -1,0 +1,82 @@
+"""Images that a system has no score of, since their file was missing or damaged.
+
+Figures are compared on the same lesions, and a missing one is never averaged over: a lesion image
+that any system lacks is left out for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import pandas as pd
+
+from evaluate.copies import originals
+from evaluate.labels import Labels, only
+from evaluate.predictions import Predictions
+from zoo.errors import InputError
+
+_LISTED = 10
+
+
+def without_skipped(
+    predictions: Sequence[Predictions], labels: Labels
+) -> tuple[tuple[Predictions, ...], Labels]:
+    """Predictions and labels of the lesion images that every system has all scores of.
+
+    A lesion image with test-time copies is left out where any of its rows was skipped.
+
+    Returns:
+        The predictions without those rows, and the labels without those images: `Labels.skipped`
+        says which they are and why.
+
+    Raises:
+        InputError: No image of one of the classes is left.
+    """
+    reasons: dict[str, str] = {}
+    for each in predictions:
+        names = pd.Series(list(each.skipped), dtype=str)
+        for name, image in zip(names, image_of(names, labels), strict=True):
+            reason = each.skipped[name]
+            reasons.setdefault(image, reason if name == image else f"{name}: {reason}")
+    out = {image: reasons[image] for image in labels.table.index if image in reasons}
+    if not out:
+        return tuple(predictions), labels
+    kept = only(labels, labels.table.index[~labels.table.index.isin(list(out))])
+    if kept.table["melanoma"].nunique() < 2:
+        raise InputError(
+            f"{labels.path}: without the {len(out)} lesion images that a system has no score of, "
+            f"{len(kept.table)} of at most one class are left; complete the predictions"
+        )
+    left = tuple(
+        msgspec.structs.replace(
+            each, table=each.table[~image_of(each.table["image"], labels).isin(list(out))]
+        )
+        for each in predictions
+    )
+    return left, msgspec.structs.replace(kept, skipped={**labels.skipped, **out})
+
+
+def image_of(names: pd.Series[str], labels: Labels) -> pd.Series[str]:
+    """The lesion image that each id belongs to; the id itself where the labels know none."""
+    return names.map(labels.image_of).fillna(originals(names, labels.table.index))
+
+
+def note(skipped: Mapping[str, str], left: int) -> list[str]:
+    """What a reader of scores must know of the images that are not in them; nothing where all are.
+
+    Args:
+        skipped: The lesion images, and why they have no score.
+        left: How many others there are.
+
+    >>> note({"ISIC_1": "cut short"}, 602)
+    ['1 of 603 lesion images is n/a, and left out for all systems: ISIC_1 (cut short).']
+    """
+    if not skipped:
+        return []
+    named = [f"{image} ({reason})" for image, reason in skipped.items()]
+    more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+    return [
+        f"{len(named)} of {left + len(named):,} lesion images {'is' if len(named) == 1 else 'are'} n/a, and "
+        f"left out for all systems: {', '.join(named[:_LISTED])}{more}."
+    ]
