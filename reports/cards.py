@@ -67,7 +67,7 @@ def full(system: System) -> list[Table]:
     orders = dict.fromkeys(member.classes for member in system.members)
     facts += [(f"{len(classes)} classes", ", ".join(classes)) for classes in orders]
     facts += [("limit", limit) for limit in system.limits]
-    facts += [(f"assumed: {a.about}", a.text) for a in system.assumptions]
+    facts += [(f"{a.kind}: {a.about}", a.statement) for a in system.assumptions]
     facts += [("source", " · ".join(filter(None, (s.title, s.url, s.licence)))) for s in system.sources]
     return [
         Table(

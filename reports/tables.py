@@ -290,7 +290,7 @@ def caveats(record: Record) -> Table:
     for entry in record.entries:
         card = entry.card
         said = [("limit", limit) for limit in card.limits]
-        said += [("assumed", f"{each.about}: {each.text}") for each in card.assumptions]
+        said += [(each.kind, f"{each.about}: {each.statement}") for each in card.assumptions]
         said += [("trained on", f"{t.name} ({t.labels} labels): {t.note}") for t in card.trained_on]
         said += [
             ("published scores", f"{each.file}: {text}")

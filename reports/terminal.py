@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,7 +29,13 @@ def print_tables(tables: Sequence[Table]) -> None:
 
 def print_json(value: object) -> None:
     """Prints a record, a frame's rows or anything made of them as JSON."""
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())  # noqa: T201
+    print(msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2).decode())  # noqa: T201
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, PurePath):
+        return str(value)
+    raise NotImplementedError(type(value))
 
 
 def fields(value: object) -> dict[str, Any]:

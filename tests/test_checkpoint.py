@@ -298,16 +298,16 @@ def test_integers_are_no_weights(state: Any, tmp_path: Path) -> None:
     refused(tmp_path / "a.pth", r"myfc.bias is \(2,\) of integers in the file, \(2,\) in the network")
 
 
-def test_another_kernel_of_the_attention_says_what_to_set_in_the_card(tmp_path: Path) -> None:
+def test_a_file_of_another_kernel_that_does_not_fit_elsewhere_changes_nothing(tmp_path: Path) -> None:
     state = official(network("attention"), "attention")
     state["blocks.4.sa.conv.weight"] = torch.zeros(1, 2, 7, 7)
+    state["classifier.bias"] = torch.zeros(3)
     torch.save(state, tmp_path / "a.pth")
+    onto = network("attention")
     refused(
-        tmp_path / "a.pth",
-        r"blocks.4.sa.conv.weight is \(1, 2, 7, 7\) in the file, \(1, 2, 9, 9\) in the network; "
-        r"set options.kernel_size = 7 for that attention in the card",
-        onto=network("attention"),
+        tmp_path / "a.pth", r"'attention': classifier.bias is \(3,\) in the file, \(2,\) in the network; check", onto
     )
+    assert onto.backbone.blocks[4].sa.conv.kernel_size == (9, 9)
 
 
 def test_a_file_of_another_network(tmp_path: Path) -> None:

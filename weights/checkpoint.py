@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from weights import keras
 from weights.layouts import detect, official_keys
-from zoo.attention import SpatialGate
+from weights.settling import changes
 from zoo.errors import CheckpointError, MelanomaZooError
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
+T = TypeVar("T")
 
 _SHOWN = 3  # how many differing keys an error names
 
@@ -26,7 +27,8 @@ _SHOWN = 3  # how many differing keys an error names
 def load(network: AnyModule, path: Path | str, layout: str | None = None) -> AnyModule:
     """Puts a trained file into a network, in place; nothing is changed where it does not fit.
 
-    Every key and every shape must match. Numbers take the network's type (half precision in
+    Every key and every shape must match, with one exception: where a shape tells an option of an
+    attention module (the side of its kernel, its groups), the module takes it. Numbers take the network's type (half precision in
     the file becomes single precision in a network of single precision). A network on the
     meta device gets the file's tensors on the CPU.
 
@@ -51,15 +53,27 @@ def load(network: AnyModule, path: Path | str, layout: str | None = None) -> Any
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     state = network.state_dict()
+    try:
+        adapted = changes(
+            network, {ours: tuple(found[key].shape) for key, ours in names.items() if key in found}
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    for change in adapted:
+        start = f"{change.name}." if change.name else ""
+        state |= {f"{start}{key}": value for key, value in change.wanted.state_dict().items()}
     if differences := _differences(found, names, state):
         more = f" and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise CheckpointError(
             f"{path}: does not fit this network under layout {layout!r}: "
-            f"{'; '.join(differences[:_SHOWN])}{more}; {_mend(network, found, names)}"
+            f"{'; '.join(differences[:_SHOWN])}{more}; "
+            "check the card's backbone, attention, classes and metadata, or name another layout"
         )
     values = {ours: _checked(found[key], state[ours].dtype, f"{path}: {key}") for key, ours in names.items()}
     counters = {key: torch.zeros((), dtype=torch.int64) for key in state.keys() - values.keys()}
     meta = any(tensor.is_meta for tensor in state.values())
+    for change in adapted:
+        change.apply()
     network.load_state_dict({**values, **counters}, assign=meta)
     return network
 
@@ -75,16 +89,32 @@ def read(path: Path | str) -> dict[str, Tensor]:
             holds no state_dict.
         MachineError: The file needs h5py, which is not installed.
     """
-    path = Path(path)
-    reader = _READERS.get(path.suffix.lower())
+    return _opened(Path(path), lambda path, ending: _state_dict(_READERS[ending](path), path))
+
+
+def shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors of a trained file, under the file's own keys.
+
+    Values are read only where the kind of file leaves no choice, and are not checked.
+
+    Raises:
+        CheckpointError: As of `read`.
+        MachineError: As of `read`.
+    """
+    return _opened(Path(path), _shapes)
+
+
+def _opened(path: Path, read: Callable[[Path, str], T]) -> T:
+    """What `read` makes of a file; whatever is wrong with it is one line."""
+    ending = path.suffix.lower()
     if not path.is_file():
         raise CheckpointError(f"{path}: " + ("is not a file" if path.exists() else "there is no such file"))
-    if reader is None:
+    if ending not in _READERS:
         raise CheckpointError(f"{path}: a trained file ends in {', '.join(_READERS)}")
     if not path.stat().st_size:
         raise CheckpointError(f"{path}: the file is empty; fetch it again")
     try:
-        return _state_dict(reader(path), path)
+        return read(path, ending)
     except MelanomaZooError:
         raise
     except PermissionError as error:
@@ -95,15 +125,35 @@ def read(path: Path | str) -> dict[str, Tensor]:
         ) from error
 
 
+def _shapes(path: Path, ending: str) -> dict[str, tuple[int, ...]]:
+    if ending == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        return _without_prefix(found)
+    # Archives of today's torch can be mapped into memory, so that values stay on the disk.
+    read = _mapped if zipfile.is_zipfile(path) else _READERS[ending]
+    return {key: tuple(value.shape) for key, value in _state_dict(read(path), path).items()}
+
+
 def _read_torch(path: Path) -> Any:
     # torch.load does not compare the checksums that its archives carry.
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(damaged)
+    return _unpickled(path)
+
+
+def _mapped(path: Path) -> Any:
+    return _unpickled(path, mmap=True)
+
+
+def _unpickled(path: Path, mmap: bool = False) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # on kinds of files and tensors refused just below
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (pickle.UnpicklingError, RuntimeError) as error:
         if code := re.search(r"GLOBAL (\S+)|(TorchScript)", str(error)):
             raise CheckpointError(
@@ -139,6 +189,10 @@ def _state_dict(found: Any, path: Path) -> dict[str, Tensor]:
         plain = isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
         if not plain or value.is_complex():
             raise CheckpointError(f"{path}: {key} is not a plain tensor of real numbers")
+    return _without_prefix(found)
+
+
+def _without_prefix(found: Mapping[str, T]) -> dict[str, T]:
     if all(key.startswith("module.") for key in found):
         return {key.removeprefix("module."): value for key, value in found.items()}
     return dict(found)
@@ -159,21 +213,6 @@ def _differences(
 
 def _described(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)}" if tensor.is_floating_point() else f"{tuple(tensor.shape)} of integers"
-
-
-def _mend(network: nn.Module, found: Mapping[str, Tensor], names: Mapping[str, str]) -> str:
-    """What to do about a file that does not fit."""
-    gates = {
-        f"{name}.conv.weight": module
-        for name, module in network.named_modules()
-        if isinstance(module, SpatialGate)
-    }
-    for key, ours in names.items():
-        if ours in gates and key in found and found[key].ndim == 4:
-            side = found[key].shape[-1]
-            if found[key].shape != gates[ours].conv.weight.shape:
-                return f"set options.kernel_size = {side} for that attention in the card"
-    return "check the card's backbone, attention, classes and metadata, or name another layout"
 
 
 def _checked(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:

@@ -24,6 +24,16 @@ def layouts() -> tuple[str, ...]:
     return (*_prefixes(), "keras")
 
 
+def check_layout(name: str | None) -> None:
+    """Makes sure that a name is one of `layouts()`, or None.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if name is not None and name not in layouts():
+        raise UsageError(f"no layout is called {name!r}; layouts: {', '.join(layouts())}")
+
+
 def official_keys(network: nn.Module, layout: str) -> dict[str, str]:
     """What each of a network's keys is called in files of a layout.
 
@@ -66,13 +76,12 @@ def rename(ours: Iterable[str], layout: str) -> dict[str, str]:
     >>> rename(["backbone.conv_stem.weight", "head.bias"], "attention")
     {'conv_stem.weight': 'backbone.conv_stem.weight', 'classifier.bias': 'head.bias'}
     """
+    check_layout(layout)
     ours = list(ours)
     if layout == "keras":
         official = keras.names(ours)
-    elif layout in _prefixes():
-        official = {key: _with_prefix(key, _prefixes()[layout]) for key in ours}
     else:
-        raise UsageError(f"no layout is called {layout!r}; layouts: {', '.join(layouts())}")
+        official = {key: _with_prefix(key, _prefixes()[layout]) for key in ours}
     for key, name in official.items():
         if name is None:
             raise CheckpointError(f"layout {layout!r} has no name for {key}; is it the network's layout?")

@@ -34,6 +34,7 @@ class SpatialGroupEnhance(nn.Module):
         super().__init__()
         if groups < 1 or channels % groups:
             raise ValueError(f"{channels} channels cannot be divided into {groups} groups")
+        self.channels = channels
         self.groups = groups
         self.weight = nn.Parameter(torch.zeros(1, groups, 1, 1))
         self.bias = nn.Parameter(torch.zeros(1, groups, 1, 1))

@@ -231,6 +231,18 @@ class Checkpoints(_Table, frozen=True):
     stages: tuple[Text, ...] = ()
     source: str = ""
 
+    def __post_init__(self) -> None:
+        try:
+            inside = self.pattern.format(member="member", fold=0, stage="stage")
+        except (LookupError, ValueError, AttributeError, TypeError):
+            raise ValueError(
+                f"pattern {self.pattern!r} may have {{member}}, {{stage}} and {{fold}} and no other braces"
+            ) from None
+        if inside.startswith("/") or ".." in inside.split("/") or "\\" in inside:
+            raise ValueError(f"pattern {self.pattern!r} leads out of the folder of trained files")
+        if ("{stage}" in self.pattern) != bool(self.stages):
+            raise ValueError(f"pattern {self.pattern!r} has {{stage}} if, and only if, stages are listed")
+
 
 class PublishedPredictions(_Table, frozen=True):
     """A published file of per-image scores.
@@ -292,10 +304,34 @@ class Source(_Table, frozen=True):
 
 
 class Assumption(_Table, frozen=True):
-    """Something that no source says and that the results rest on."""
+    """Something that no source says and that the results rest on.
+
+    Attributes:
+        about: What it is about.
+        text: What is assumed, and why.
+        option: The option of an attention module that holds it, such as `cbam.kernel_size`, where
+            the shapes in a trained file can tell.
+        settled: What the trained files say of it; empty where none was asked.
+    """
 
     about: Text
     text: Text
+    option: str = ""
+    settled: str = ""
+
+    @property
+    def kind(self) -> Literal["assumed", "settled"]:
+        """Whether it is still an assumption."""
+        return "settled" if self.settled else "assumed"
+
+    @property
+    def statement(self) -> str:
+        """What is known of it.
+
+        >>> Assumption(about="kernel", text="49x49.", settled="7 in the trained files").statement
+        '7 in the trained files (was assumed: 49x49.)'
+        """
+        return f"{self.settled} (was assumed: {self.text})" if self.settled else self.text
 
 
 class System(_Table, frozen=True):
@@ -351,6 +387,23 @@ class System(_Table, frozen=True):
                 raise ValueError(
                     f"member {member.name!r} reads {member.metadata.features} metadata features, "
                     f"the card's metadata tables describe {width}"
+                )
+        options = {
+            f"{attention.module}.{option}"
+            for member in self.members
+            for attention in member.attention
+            for option in attention.options
+        }
+        for assumption in self.assumptions:
+            if assumption.option and assumption.option not in options:
+                raise ValueError(
+                    f"assumption {assumption.about!r}: no attention of a member has the option {assumption.option!r}"
+                )
+        pattern = self.checkpoints.pattern if self.checkpoints else "{member}{fold}"
+        for several, placeholder in ((len(self.members), "{member}"), (self.folds, "{fold}")):
+            if several > 1 and placeholder not in pattern:
+                raise ValueError(
+                    f"checkpoints.pattern needs {placeholder}, or {several} networks would share a file"
                 )
 
     @property
