@@ -479,6 +479,100 @@ def reproduce(**options: Any) -> None:
     _report(run, (), "claims", latency=False, device="auto", **options)
 
 
+def _commas(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Values that may be repeated or separated by commas."""
+    return tuple(value.strip() for text in given for value in text.split(",") if value.strip())
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[int, ...]:
+    values = _commas(context, parameter, given)
+    if wrong := [value for value in values if not value.isdecimal()]:
+        raise click.BadParameter(f"{wrong[0]!r} is not a number from 0")
+    return tuple(map(int, values))
+
+
+def _batch_size(_: click.Context, __: click.Parameter, given: str) -> int | None:
+    if given == "auto":
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise click.BadParameter(f"{given!r} is neither auto nor a number from 1")
+    return int(given)
+
+
+def _running_options(command: F) -> F:
+    """How networks are run on a test set: what `predict` and `compare` have in common."""
+    for option in (
+        click.option("--workers", type=click.IntRange(min=1), help="Threads that read and decode images.  [default: the cores]"),
+        click.option("--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size, help="Views at a time; halved where memory does not suffice."),
+        click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), default="fp32", show_default=True, help="What networks compute in; tf32 on CUDA only."),
+        click.option("--views", type=click.IntRange(min=1), metavar="N", help="Only the first N views of the published sequence.  [default: all]"),
+        click.option("--stage", help="Only trained files of this stage, such as best or final.  [default: the first of the card's that is complete]"),
+        click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="What becomes of images that are missing or damaged."),
+        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N lesion images."),
+        click.option("--weights", type=_existing(file_okay=False), help="Folder of trained files."),
+        click.option("--test-set", type=_existing(file_okay=False), help="Folder of images, and of the table that says what they are."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("system")
+@_running_options
+@_table_options
+@click.option(
+    "--labels", type=_existing(dir_okay=False), help="Table of the images.  [default: the folder's own]"
+)
+@click.option(
+    "--untrained",
+    type=click.IntRange(min=0),
+    metavar="SEED",
+    help="Random weights instead of trained ones, for trials.",
+)
+@click.option(
+    "--members",
+    multiple=True,
+    metavar="NAME,...",
+    callback=_commas,
+    help="Only these networks of the system.",
+)
+@click.option("--folds", multiple=True, metavar="K,...", callback=_numbers, help="Only these folds, from 0.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run.")  # fmt: skip
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Parquet file of one probability per image, member and fold.",
+)
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="Write the published layout too: one blended score per image."
+)
+def predict(system: str, test_set: Path | None, labels: Path | None, weights: Path | None, untrained: int | None, members: tuple[str, ...], folds: tuple[int, ...], stage: str | None, output: Path, as_csv: bool, **options: Any) -> None:  # fmt: skip
+    """Run SYSTEM on the images of a test set, and write its predictions.
+
+    Finished work is kept: the same command goes on where it was stopped, and computes again only
+    what a changed image, trained file, card or setting makes different.
+
+    \b
+    Examples:
+      melanoma-zoo predict sge_b3 --test-set DIR --weights DIR --output sge_b3.parquet
+      melanoma-zoo predict first_place --test-set DIR --weights DIR --folds 0 --output first.parquet --csv
+      melanoma-zoo predict sge_b3 --test-set DIR --untrained 0 --limit 20 --output trial.parquet
+    """
+    from evaluate.run import predict_to
+
+    if test_set is None:
+        raise click.UsageError("give the folder of images: --test-set DIR")
+    with progress() as step:
+        written = predict_to(
+            output, system, test_set, labels, weights=weights, seed=untrained, members=members, folds=folds,
+            stage=stage, as_csv=as_csv, progress=step, **options,
+        )  # fmt: skip
+    click.echo(f"wrote {', '.join(map(str, written.files))}", err=True)
+    for note in written.notes:
+        click.echo(f"note: {_clean(note)}", err=True)
+
+
 @main.group("weights")
 def weights_() -> None:
     """Find, check and convert trained files.

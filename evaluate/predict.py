@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -26,12 +26,13 @@ from evaluate.forward import Forward
 from evaluate.jobs import Job, Training
 from evaluate.predictions import Predictions
 from evaluate.preprocess import Geometry
+from evaluate.provenance import describe, notes
 from evaluate.testset import TestSet
 from evaluate.units import SHARD, Unit
 from weights.untrained import enliven
 from zoo.card import System
 from zoo.networks import assemble
-from zoo.runtime import Device, Precision, resolve, tune_allocator
+from zoo.runtime import Device, Precision, check, tune_allocator
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,7 +101,7 @@ def predict(
         MachineError: The device is not there, has no such precision, or memory does not suffice.
         InputError: A trained file does not fit, or the table lacks what metadata are made of.
     """
-    device = resolve(settings.device)
+    device = check(settings.device, settings.precision)
     tune_allocator()
     works = [work for job in jobs for work in _works(job, test_set, settings, device)]
     found: dict[str, units.Result] = {}
@@ -212,60 +213,45 @@ def _predictions(
     settings: Settings,
     device: str,
 ) -> Predictions:
-    """The scores of one system."""
+    """The scores of one system. A skipped image has a row too, without a score."""
     job = works[0].job
-    ids = [image.id for image in test_set.images]
+    ids = [*(image.id for image in test_set.images), *test_set.skipped]
     known = test_set.table.loc[ids] if test_set.table is not None else None
+    without = np.full(len(test_set.skipped), np.nan)
     tables = []
     batch_sizes: dict[str, set[int]] = {}
     for (_, member, fold), same in groupby(works, key=lambda work: work.network):
         parts = [(found[work.unit.name], work.unit.training.member.melanoma) for work in same]
         batch_sizes.setdefault(member, set()).update(result.batch_size for result, _ in parts)
+        scores = [result.probabilities[:, melanoma] for result, melanoma in parts]
         columns = {
             "image": ids,
             "lesion": None if known is None else known["lesion"].to_numpy(),
             "patient": None if known is None else known["patient"].to_numpy(),
             "member": member,
             "fold": fold,
-            "score": np.concatenate([result.probabilities[:, melanoma] for result, melanoma in parts]),
+            "score": np.concatenate([*scores, without]),
         }
         tables.append(pd.DataFrame(columns))
+    metadata = describe(
+        job,
+        test_set,
+        {
+            "device": _device_name(device),
+            "precision": settings.precision,
+            "batch_size": settings.batch_size or "auto",
+            "batch_sizes": {member: sorted(sizes) for member, sizes in batch_sizes.items()},
+            "software": units.software(),
+        },
+    )
     return Predictions(
         system=job.card.name,
         kind="probability",
         table=pd.concat(tables, ignore_index=True),
         path=job.card.title,
-        metadata={
-            "tool": zoo.__version__,
-            "test_set": {
-                "images": len(ids),
-                "digest": test_set.digest,
-                "table_sha256": test_set.table_sha256,
-            },
-            "settings": {
-                "device": _device_name(device),
-                "precision": settings.precision,
-                "batch_size": settings.batch_size,
-                "batch_sizes": {member: sorted(sizes) for member, sizes in batch_sizes.items()},
-                "views": msgspec.to_builtins(job.card.views),
-            },
-            "weights": [_described(training) for training in job.trainings],
-            "settled": [each.statement for each in job.card.assumptions if each.settled],
-            "software": units.software(),
-            "skipped": test_set.skipped,
-        },
+        metadata=metadata,
+        notes=notes(job.card.name, metadata),
     )
-
-
-def _described(training: Training) -> dict[str, Any]:
-    described = {
-        "member": training.member.name,
-        "fold": training.fold,
-        "file": training.path.name if training.path else None,
-        "sha256": training.sha256 or None,
-        "untrained_seed": training.seed,
-    }
-    return {key: value for key, value in described.items() if value is not None}
 
 
 def _device_name(device: str) -> str:

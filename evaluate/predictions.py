@@ -19,6 +19,7 @@ from natsort import natsorted
 
 import zoo
 from evaluate.labels import COLUMNS
+from evaluate.provenance import notes
 from evaluate.tables import ids, numbers, read_csv, truth
 from zoo.card import System
 from zoo.errors import InputError, UnknownNameError
@@ -235,9 +236,9 @@ def _read_csv(path: Path, kind: Kind | None) -> Predictions:
         columns["y_true"] = truth(frame["y_true"], str(path))
     card = card_of(path.stem)
     published = [file for file in card.predictions if file.file == path.name] if card else []
-    notes = [file.note for file in published if file.note]
+    said = [file.note for file in published if file.note]
     if kind is None and card is None:
-        notes.append(_UNSTATED)
+        said.append(_UNSTATED)
     stated = next((file.kind for file in published or card.predictions), card.output) if card else "rank"
     return Predictions(
         system=card.name if card else path.stem,
@@ -245,7 +246,7 @@ def _read_csv(path: Path, kind: Kind | None) -> Predictions:
         table=pd.DataFrame(columns),
         path=str(path),
         sha256=sha256(path),
-        notes=tuple(notes),
+        notes=tuple(said),
     )
 
 
@@ -271,6 +272,7 @@ def _read_parquet(path: Path, kind: Kind | None) -> Predictions:
         path=str(path),
         sha256=sha256(path),
         metadata=header.metadata,
+        notes=notes(card.name if card else header.system, header.metadata),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
 _IMAGES, _SIDE = 8, 128
 _LAYERS = ((1, 1.0), (2, 1.0), (6, 0.5), (24, 0.3), (_SIDE, 0.1))
@@ -57,20 +57,18 @@ def _measure(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
     """Puts the statistics of a batch norm's input into it, before it runs."""
     values = given[0].transpose(0, 1).flatten(1)
     variance = values.var(1, correction=0)
-    norm.running_mean.copy_(values.mean(1))  # type: ignore[operator, union-attr]
-    norm.running_var.copy_(variance.clamp(min=_LEAST_VARIANCE * variance.mean()))  # type: ignore[operator, union-attr]
+    norm.get_buffer("running_mean").copy_(values.mean(1))
+    norm.get_buffer("running_var").copy_(variance.clamp(min=_LEAST_VARIANCE * float(variance.mean())))
 
 
-def _noise(generator: object) -> Tensor:
+def _noise(generator: Generator) -> Tensor:
     import torch
     from torch.nn.functional import interpolate
 
     layers = [
         strength
         * interpolate(
-            torch.randn(_IMAGES, 3, side, side, generator=generator),  # type: ignore[call-overload]
-            size=(_SIDE, _SIDE),
-            mode="bilinear",
+            torch.randn(_IMAGES, 3, side, side, generator=generator), size=(_SIDE, _SIDE), mode="bilinear"
         )
         for side, strength in _LAYERS
     ]

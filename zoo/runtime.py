@@ -53,6 +53,18 @@ def resolve(device: Device) -> Literal["cpu", "cuda"]:
     )
 
 
+def check(device: Device, precision: Precision) -> Literal["cpu", "cuda"]:
+    """The device that is meant, after making sure that it has the precision.
+
+    Raises:
+        MachineError: The device is not there, or has no such precision.
+    """
+    found = resolve(device)
+    if precision == "tf32" and found != "cuda":
+        raise MachineError("precision tf32 is NVIDIA's; on a CPU choose fp32 or bf16")
+    return found
+
+
 def tune_allocator() -> bool:
     """Keeps freed memory in the process, on Linux with glibc; does nothing elsewhere.
 
@@ -82,12 +94,11 @@ def arithmetic(device: Literal["cpu", "cuda"], precision: Precision) -> Iterator
     process gets its own setting back afterwards.
 
     Raises:
-        MachineError: The device has no such precision.
+        MachineError: The device is not there, or has no such precision.
     """
     import torch
 
-    if precision == "tf32" and device != "cuda":
-        raise MachineError("precision tf32 is NVIDIA's; on a CPU choose fp32 or bf16")
+    check(device, precision)
     low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     cast = torch.autocast(device, dtype=low) if low else nullcontext()
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn

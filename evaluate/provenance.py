@@ -1,0 +1,94 @@
+"""What predictions say of themselves: the weights, images and settings that they were made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import zoo
+
+if TYPE_CHECKING:
+    from evaluate.jobs import Job, Training
+    from evaluate.testset import TestSet
+
+
+def describe(job: Job, test_set: TestSet, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of predictions. There is no time or path in it: the same run gives the same file.
+
+    Args:
+        job: The system and its trainings.
+        test_set: The images.
+        settings: How networks were run, and with which software.
+    """
+    return {
+        "tool": zoo.__version__,
+        "test_set": {
+            "images": len(test_set.images),
+            "digest": test_set.digest,
+            "table_sha256": test_set.table_sha256,
+        },
+        "weights": [_training(training) for training in job.trainings],
+        "settled": [each.statement for each in job.card.assumptions if each.settled],
+        "views": msgspec.to_builtins(job.card.views),
+        **settings,
+        "skipped": test_set.skipped,
+    }
+
+
+def notes(system: str, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a reader of the scores must know, by what their file says of itself.
+
+    Args:
+        system: Whose scores they are.
+        metadata: What `describe` made, or what another program wrote: unknown forms say nothing.
+
+    >>> notes("sge_b3", {"weights": [{"member": "a", "fold": 0, "untrained_seed": 3}]})
+    ('Untrained weights (seed 3): the scores mean nothing.',)
+    """
+    found = []
+    seeds = {
+        each["untrained_seed"]
+        for each in _list(metadata, "weights")
+        if isinstance(each, Mapping) and "untrained_seed" in each
+    }
+    if seeds:
+        found.append(
+            f"Untrained weights (seed {', '.join(map(str, sorted(seeds, key=str)))}): the scores mean nothing."
+        )
+    precision = metadata.get("precision", "fp32")
+    if precision != "fp32":
+        found.append(f"Computed in {precision}, not in single precision.")
+    published = zoo.card(system).views if system in zoo.systems() else None
+    taken = metadata.get("views")
+    if published and isinstance(taken, Mapping) and _views(taken) != _views(msgspec.to_builtins(published)):
+        found.append(
+            f"{sum(_views(taken).values())} of {sum(_views(msgspec.to_builtins(published)).values())} views "
+            "of the published procedure."
+        )
+    found += [f"Settled by the trained files: {each}." for each in _list(metadata, "settled")]
+    return tuple(found)
+
+
+def untrained(metadata: Mapping[str, Any]) -> bool:
+    """Whether predictions were made with random weights."""
+    return any(isinstance(each, Mapping) and "untrained_seed" in each for each in _list(metadata, "weights"))
+
+
+def _training(training: Training) -> dict[str, Any]:
+    described: dict[str, Any] = {"member": training.member.name, "fold": training.fold}
+    if training.path is None:
+        return {**described, "untrained_seed": training.seed}
+    return {**described, "file": training.path.name, "sha256": training.sha256}
+
+
+def _list(metadata: Mapping[str, Any], key: str) -> Sequence[Any]:
+    value = metadata.get(key)
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _views(described: Mapping[str, Any]) -> dict[str, int]:
+    """How often each transform is counted."""
+    transforms = described.get("transforms") or ()
+    return dict(zip(transforms, described.get("weights") or (1,) * len(transforms), strict=False))

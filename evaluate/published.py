@@ -1,0 +1,44 @@
+"""Predictions as the published ones are laid out: CSV with `image_name` and `target`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+import zoo
+from evaluate.blend import blend
+from evaluate.labels import Labels
+from evaluate.predictions import Predictions
+from evaluate.provenance import untrained
+from zoo.files import write
+
+
+def write_published(predictions: Predictions, labels: Labels | None, path: Path) -> None:
+    """Writes one score per image: folds averaged and members blended as the card says.
+
+    Args:
+        predictions: Scores per member and fold.
+        labels: The truth (`y_true`), where it is known of all images.
+        path: The file. A skipped image has `n/a` in it. Scores of random weights have a third
+            column that says so.
+
+    Raises:
+        MachineError: The file cannot be written.
+    """
+    rows = predictions.table
+    images = rows["image"].unique()
+    members = {
+        str(name): own.pivot(index="image", columns="fold", values="score").loc[images].to_numpy()
+        for name, own in rows.groupby("member", sort=False)
+    }
+    blended = blend(members, zoo.card(predictions.system).blend.members)
+    table = pd.DataFrame({"image_name": images, "target": blended})
+    if labels is not None:
+        image = table["image_name"].map(labels.image_of).fillna(table["image_name"])
+        truth = image.map(labels.table["melanoma"])
+        if truth.notna().all():
+            table["y_true"] = truth.astype(int)
+    if untrained(predictions.metadata):
+        table["weights"] = "untrained weights"
+    write(path, table.to_csv(index=False, na_rep="n/a"))

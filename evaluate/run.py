@@ -1,0 +1,112 @@
+"""One system on one test set, from names and paths to a file of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+import zoo
+from evaluate.jobs import Job, trained, untrained
+from evaluate.predict import Progress, Settings, predict
+from evaluate.predictions import write_predictions
+from evaluate.published import write_published
+from evaluate.testset import read_test_set
+from weights.files import find
+from zoo.errors import UsageError
+from zoo.files import make_folder
+from zoo.runtime import Device, Precision, check
+
+
+class Written(msgspec.Struct, frozen=True):
+    """The files that were written, and what a reader of them must know."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def predict_to(
+    output: Path,
+    system: str,
+    test_set: Path,
+    labels: Path | None = None,
+    *,
+    weights: Path | None = None,
+    seed: int | None = None,
+    members: Sequence[str] = (),
+    folds: Sequence[int] = (),
+    stage: str | None = None,
+    views: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    diagnoses: Path | None = None,
+    on_error: Literal["stop", "skip"] = "stop",
+    limit: int | None = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    as_csv: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Runs a system on a test set and writes its predictions.
+
+    Everything that can be wrong with the words, the device, the trained files and the images is
+    found before the first network runs.
+
+    Args:
+        output: The Parquet file. With `as_csv` there is a file of the published layout beside it.
+        system: Its name.
+        test_set: The folder of images.
+        labels: Their table, where it is not the folder's own.
+        weights: The folder of trained files.
+        seed: Of random weights, instead of trained ones.
+        members: Members that take part; all where empty.
+        folds: Folds that take part; all where empty.
+        stage: The only stage of trained files wanted.
+        views: The first views of the published sequence only; all where None.
+        columns: As of `read_test_set`.
+        diagnoses: As of `read_test_set`.
+        on_error: As of `read_test_set`.
+        limit: As of `read_test_set`.
+        device: As of `Settings`.
+        precision: As of `Settings`.
+        batch_size: As of `Settings`.
+        workers: Threads that read and decode images; the cores where None.
+        as_csv: Write the published layout too.
+        progress: Called as images are checked and go through networks.
+
+    Raises:
+        MelanomaZooError: Something is missing, broken, or not there on this machine.
+    """
+    card = zoo.card(system)
+    if (weights is None) == (seed is None):
+        raise UsageError(
+            "say which weights: --weights DIR for trained files, or --untrained SEED for random ones"
+            + ("; not both" if weights else "")
+        )
+    if output.suffix.lower() == ".csv":
+        raise UsageError(
+            f"{output}: predictions are Parquet; end it in .parquet and add --csv for a CSV beside it"
+        )
+    settings = Settings(device=device, precision=precision, batch_size=batch_size, workers=workers)
+    check(device, precision)
+    make_folder(output.parent)
+    job: Job
+    if weights is not None:
+        files = find(card, weights, members=members, folds=folds, stage=stage)
+        job = trained(card, files, number_of_views=views)
+    else:
+        job = untrained(card, seed or 0, members=members, folds=folds, number_of_views=views)
+    images = read_test_set(
+        test_set, labels, columns=columns, diagnoses=diagnoses, on_error=on_error, limit=limit,
+        workers=workers or 2, progress=progress,
+    )  # fmt: skip
+    (found,) = predict([job], images, settings, progress)
+    write_predictions(found, output)
+    written = [output]
+    if as_csv:
+        write_published(found, images.labels, output.with_suffix(".csv"))
+        written.append(output.with_suffix(".csv"))
+    return Written(tuple(written), found.notes)
