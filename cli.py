@@ -28,7 +28,7 @@ EXIT_CODES = {
     1: "an error inside the program; `--debug` shows where",
     2: "wrong words on the command line, or an unknown name",
     3: "an input file is missing, broken, or disagrees with another",
-    4: "this machine cannot do it: a missing extra, no such device, a folder that cannot be written",
+    4: "this machine cannot do it: a missing extra, no such device, no network, a folder that cannot be written",
     130: "stopped with Ctrl-C; what was finished is kept",
 }
 
@@ -121,6 +121,15 @@ def main(context: click.Context, debug: bool) -> None:
 
 
 main.command_class = _Command
+
+
+class _Group(click.Group):
+    """A group whose commands fail as those beside it do."""
+
+    command_class = _Command
+
+
+main.group_class = _Group
 
 
 @main.command("list")
@@ -256,8 +265,9 @@ def _comparison_options(command: F) -> F:
         _scoring_options,
         _reference_option,
         _training_option,
+        click.option("--no-predictions", is_flag=True, help="Leave the published scores out, even if they were fetched."),
         click.option("--labels", type=_existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
-        click.option("--predictions", type=_existing(), multiple=True, help="Folder or file of per-image scores; may be repeated."),
+        click.option("--predictions", type=_existing(), multiple=True, help="Folder or file of per-image scores; may be repeated. Without it, the published scores are taken if they were fetched."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -450,7 +460,7 @@ def reproduce(**options: Any) -> None:
 
 def _report(
     run: Callable[..., Record], systems: tuple[str, ...], name: str, *,
-    predictions: tuple[Path, ...], labels: Path | None, train_table: tuple[Path, ...], latency: bool, style: str, output: Path | None, **settings: Any,
+    predictions: tuple[Path, ...], labels: Path | None, no_predictions: bool, train_table: tuple[Path, ...], latency: bool, style: str, output: Path | None, **settings: Any,
 ) -> None:  # fmt: skip
     from reports.comparison import read_inputs
     from reports.outputs import tables, text, write_all
@@ -460,6 +470,7 @@ def _report(
     cards = _cards(systems)
     if output:
         make_folder(output)
+    predictions, labels = _scores_to_take(predictions, labels, no_predictions)
     inputs = read_inputs(predictions, labels, training=train_table)
     _say_left_out(inputs.left_out if inputs else {})
     with progress() as step:
@@ -473,6 +484,27 @@ def _report(
         click.echo(f"wrote {', '.join(map(str, written))}", err=True)
 
 
+def _scores_to_take(
+    predictions: tuple[Path, ...], labels: Path | None, none: bool
+) -> tuple[tuple[Path, ...], Path | None]:
+    """The predictions and labels that were named; else the published ones, if they were fetched."""
+    if predictions or labels:
+        if none:
+            raise click.UsageError("--no-predictions excludes --predictions and --labels")
+        return predictions, labels
+    if none:
+        return (), None
+    from weights import store
+
+    if published := store.published_scores():
+        click.echo(
+            f"scores: the published ones in {published[1].parent} (--no-predictions leaves them out)",
+            err=True,
+        )
+        return (published[0],), published[1]
+    return (), None
+
+
 def _cards(names: Sequence[str]) -> list[System]:
     """The systems of these names, or all of them, in the order of the tables."""
     import zoo
@@ -484,6 +516,157 @@ def _cards(names: Sequence[str]) -> list[System]:
 def _say_left_out(left_out: Mapping[str, str]) -> None:
     for file, reason in left_out.items():
         click.echo(f"left out: {_clean(f'{file}: {reason}')}", err=True)
+
+
+@main.group("data")
+def data() -> None:
+    """Data sets: fetch them, and see what is here."""
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def data_list(as_json: bool) -> None:
+    """List what can be fetched, what of it is here, and its size, origin and licence.
+
+    Every file that is here is read and checked.
+
+    \b
+    Example: melanoma-zoo data list
+    """
+    from weights import store
+
+    sets = store.data_sets()
+    states = {name: store.state(name) for name in sets}
+    if as_json:
+        print_json(
+            {
+                name: {
+                    **fields(each),
+                    "folder": str(states[name].folder),
+                    "present": states[name].present,
+                    "total": states[name].total,
+                    "wrong": states[name].wrong,
+                }
+                for name, each in sets.items()
+            }
+        )
+    else:
+        from reports.stored import listing
+
+        print_tables(listing(sets, states))
+
+
+@data.command("path")
+@click.argument("name", metavar="[SET]", default="")
+def data_path(name: str) -> None:
+    """Print the folder of SET, which must have been fetched; without SET, that of all data.
+
+    \b
+    Example: melanoma-zoo data path published-scores
+    """
+    from weights import store
+    from zoo.errors import InputError
+
+    if name and not store.state(name).complete:
+        raise InputError(f"{name} is not here, or not all of it; run: melanoma-zoo data fetch {name}")
+    click.echo(store.folder(name))
+
+
+@data.command("fetch")
+@click.argument("name", metavar="SET")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the set, in place of the usual one.",
+)
+@click.option(
+    "--base-url", metavar="URL", help="Mirror that has the files under the same paths; may be plain http."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=20,
+    show_default=True,
+    help="Silence after which a connection counts as broken.",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=4,
+    show_default=True,
+    help="Tries in a row that bring nothing new before it is given up.",
+)
+@click.option(
+    "--max-time",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up when all of it takes longer.",
+)
+@click.option("--optional", is_flag=True, help="If it cannot be had, say so in one line and exit with 0.")
+def data_fetch(
+    name: str,
+    output: Path | None,
+    base_url: str | None,
+    timeout: float,
+    retries: int,
+    max_time: float | None,
+    optional: bool,
+) -> None:
+    """Fetch the data set SET (`data list` shows them); what is here already is left as it is.
+
+    An interrupted fetch goes on with the same command. Every file is checked before it is put in
+    place. `proveai` needs the extra `isic`.
+
+    \b
+    Examples:
+      melanoma-zoo data fetch published-scores
+      melanoma-zoo data fetch proveai --output proveai
+      melanoma-zoo data fetch published-scores --base-url https://mirror.example.org/scores
+    """
+    from weights import store
+    from weights.download import Transport
+    from zoo.errors import InputError, MachineError
+
+    transport = Transport(timeout=timeout, retries=retries)
+    try:
+        with progress() as step:
+            found = store.fetch(
+                name, output, base=base_url, transport=transport, max_time=max_time, progress=step
+            )
+    except (InputError, MachineError) as error:
+        if not optional:
+            raise
+        click.echo(f"going on without {name}: {_clean(str(error))}", err=True)
+        return
+    click.echo(f"{name} is in {found.folder}", err=True)
+
+
+@main.group("weights")
+def weights() -> None:
+    """Trained files: find, check, convert and fetch them."""
+
+
+@weights.command("fetch")
+@click.argument("system")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files, in place of the usual one.",
+)
+def weights_fetch(system: str, output: Path | None) -> None:
+    """Fetch the trained files of SYSTEM from Kaggle, with your own Kaggle credentials.
+
+    Needs the extra `kaggle`. An interrupted fetch goes on with the same command.
+
+    \b
+    Example: melanoma-zoo weights fetch second_place
+    """
+    import zoo
+    from weights.kaggle import fetch
+
+    folder = fetch(zoo.card(system), output)
+    click.echo(f"trained files of {system} are in {folder}", err=True)
 
 
 if __name__ == "__main__":
