@@ -147,7 +147,7 @@ def _reason(said: IO[bytes]) -> str:
     said.seek(0)
     lines = [line.strip() for line in said.read().decode("utf-8", "replace").splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b", line)]
-    return (named or lines or ["it said nothing"])[-1][:300]
+    return (named or lines or ["it said nothing"])[-1].removeprefix("Error: ").rstrip(".")[:300]
 
 
 def _missing(staging: Path, count: int, table: str) -> list[str]:

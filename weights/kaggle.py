@@ -87,7 +87,8 @@ def _fetched(folder: Path, handle: str) -> bool:
 
 def _kagglehub() -> ModuleType:
     try:
-        import kagglehub
+        with redirect_stdout(sys.stderr):  # Where it reports to is decided when it is imported.
+            import kagglehub
     except ImportError as error:
         raise MachineError("kagglehub is not installed; run: pip install 'melanoma-zoo[kaggle]'") from error
     return kagglehub  # type: ignore[no-any-return]
