@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -323,6 +324,31 @@ def test_within_hands_on_results_and_errors() -> None:
         within(60, lambda _: int("x") if False else (_ for _ in ()).throw(InputError("x")))
 
 
+LOCKER = """
+import sys
+from pathlib import Path
+from weights.locking import locked
+for _ in range(100):
+    with locked(Path("lock")):
+        count = int(Path("count").read_text())
+        Path("count").write_text(str(count + 1))
+"""
+
+
+def test_a_lock_lets_one_in_at_a_time_and_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "count").write_text("0")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOCKER], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
+        )
+        for _ in range(3)
+    ]
+    assert [each.wait(timeout=120) for each in running] == [0, 0, 0]
+    assert (tmp_path / "count").read_text() == "300"
+    assert names(tmp_path) == {"count"}
+
+
 # A set of files, through the command line
 
 
@@ -450,7 +476,7 @@ def test_a_killed_fetch_goes_on(server: Server, manifest: Path, folder: Path) ->
     assert again.returncode == 0, stderr
     assert server.requests[1] == ("/mirror/labels.csv", f"bytes={kept}-")
     assert (folder / "labels.csv").read_bytes() == BODY
-    assert names(folder) == {".lock", "labels.csv", *(f["to"] for f in content["scores"]["files"])}
+    assert names(folder) == {"labels.csv", *(f["to"] for f in content["scores"]["files"])}
 
 
 def test_ctrl_c_is_130_and_keeps_what_came(server: Server, manifest: Path, folder: Path) -> None:
@@ -476,7 +502,7 @@ def test_of_two_fetches_one_works_and_both_succeed(server: Server, manifest: Pat
         _, stderr = each.communicate(timeout=60)
         assert each.returncode == 0, stderr
     assert sorted(path for path, _ in server.requests) == sorted(server.files), "each file was sent once"
-    assert names(folder) == {".lock", *(name.removeprefix("/mirror/") for name in server.files)}
+    assert names(folder) == {*(name.removeprefix("/mirror/") for name in server.files)}
 
 
 def test_a_disk_that_is_full_is_exit_4_and_loses_nothing(

@@ -13,52 +13,58 @@ from pathlib import Path
 
 from zoo.errors import MachineError
 
+_LOG = logging.getLogger(__name__)
 _POLL_S = 0.1
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 """What network file systems without locks answer; there, work goes on unlocked."""
 
 
 @contextmanager
-def locked(path: Path, *, wait: float | None = None) -> Iterator[int]:
+def locked(path: Path) -> Iterator[int]:
     """Holds the lock that a file stands for; waits for whoever holds it now.
 
     The lock ends with the last process that has the file open, however it ends, so a killed one
-    leaves none behind. The file itself stays, empty: removing it would break the lock of a waiter.
+    locks nobody out. The file is gone when the block ends.
 
     Args:
         path: The file; it is made, and its folder too.
-        wait: Seconds to wait at most; for ever where None.
 
     Yields:
         The descriptor; a child that is given it holds the lock as well, even after this process.
 
     Raises:
-        MachineError: The file cannot be made, or somebody else held the lock all the time.
+        MachineError: The file cannot be made.
     """
+    descriptor = _open(path)
+    told = False
+    try:
+        while True:
+            while not _taken(descriptor):
+                if not told:
+                    _LOG.warning("%s: another fetch is at work there; waiting for it", path.parent)
+                    told = True
+                time.sleep(_POLL_S)
+            if os.fstat(descriptor).st_nlink:
+                break
+            # Whoever held it removed the file: who comes now makes a new one, so that is the lock.
+            os.close(descriptor)
+            descriptor = _open(path)
+        try:
+            yield descriptor
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise MachineError(
             f"{path.parent}: cannot be written to ({error.strerror or error}); choose another folder"
         ) from error
-    try:
-        end = None if wait is None else time.monotonic() + wait
-        told = False
-        while not _taken(descriptor):
-            if not told:
-                logging.getLogger(__name__).warning(
-                    "%s: another fetch is at work there; waiting for it", path.parent
-                )
-                told = True
-            if end is not None and time.monotonic() > end:
-                raise MachineError(
-                    f"{path.parent}: another fetch is at work there; try again when it is done"
-                )
-            time.sleep(_POLL_S)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _taken(descriptor: int) -> bool:
