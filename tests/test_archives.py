@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 
@@ -193,6 +194,17 @@ def test_a_killed_fetch_waits_for_the_tool_it_left_behind_and_goes_on(tool: Path
     assert again.returncode == 0, stderr
     assert len(lines(tool / "written")) == COUNT, "no image was fetched twice"
     assert store.state("proveai").complete
+
+
+def test_a_time_limit_ends_the_tool_too(tool: Path, tmp_path: Path) -> None:
+    (tool / "behaviour").write_text(
+        f"open({str(tool / 'pid')!r}, 'w').write(str(os.getpid()))\nsys.at = lambda i: time.sleep(60 if i == 300 else 0)"
+    )
+    shown = run("data", "fetch", "proveai", "--max-time", "2")
+    assert shown.exit_code == 4
+    assert "not done after 2 s; what has come is kept" in shown.stderr
+    if (tool / "pid").exists():  # A very slow machine may not have come so far.
+        until(lambda: not psutil.pid_exists(int((tool / "pid").read_text())))
 
 
 def test_ctrl_c_ends_the_tool_and_keeps_what_came(tool: Path, tmp_path: Path) -> None:

@@ -295,6 +295,12 @@ def test_plain_http_is_refused_before_anything_is_asked(server: Server, tmp_path
     assert server.requests == []
 
 
+@pytest.mark.parametrize("url", ["http://", "http://:80/file", "ftp://host/file", "http://host:port/file"])
+def test_what_is_no_address_is_told_at_once(tmp_path: Path, url: str) -> None:
+    with client(QUICK) as pool, pytest.raises(InputError, match="address"):
+        download(pool, url, tmp_path / "file", size=1, digest="0" * 64, transport=QUICK)
+
+
 def test_passwords_in_addresses_are_not_shown() -> None:
     assert shown("http://me:secret@host/a@b") == "http://host/a@b"
 

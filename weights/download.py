@@ -26,6 +26,9 @@ T = TypeVar("T")
 LONGEST_PAUSE_S = 8.0
 """Seconds between two tries, at most."""
 
+GRACE_S = 1.0
+"""Seconds that work which was given up has to end by itself, before it is left behind."""
+
 _BUSY = frozenset({408, 425, 429})
 """Answers below 500 that say "later" rather than "no"."""
 
@@ -150,7 +153,8 @@ def within(seconds: float | None, work: Callable[[Callable[[], None]], T]) -> T:
         except BaseException as error:
             result.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
     try:
         return result.result(timeout=seconds)
     except TimeoutError:
@@ -159,6 +163,7 @@ def within(seconds: float | None, work: Callable[[Callable[[], None]], T]) -> T:
         ) from None
     finally:
         given_up.set()
+        thread.join(GRACE_S)
 
 
 def shown(url: object) -> str:
@@ -180,6 +185,8 @@ def _receive_all(
     while True:
         try:
             return _receive(pool, url, part, size, progress)
+        except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.InvalidURL) as error:
+            raise InputError(f"{shown(url)}: is not an address to fetch from: {error}") from error
         except (_AgainError, httpx2.TransportError) as error:
             held = _size(part)
             most, idle = max(most, held), (0 if held > most else idle + 1)
@@ -188,8 +195,8 @@ def _receive_all(
                 raise MachineError(
                     f"{reason}; {held:,} of {size:,} bytes of {part.stem} are here, and the same command goes on"
                 ) from error
-            pause = min(transport.pause * 2**idle, LONGEST_PAUSE_S)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            pause = min(transport.pause * 2 ** max(idle - 1, 0), LONGEST_PAUSE_S)
+        except httpx2.HTTPError as error:
             raise InputError(f"{shown(url)}: cannot be fetched: {error}") from error
         logging.getLogger(__name__).warning("%s; trying again in %.1f s", reason, pause)
         time.sleep(pause)
