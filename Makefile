@@ -13,7 +13,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 
 .PHONY: compare test lint types docs check readme clean
 
+# The published scores are small: a few seconds are spent on them, and it goes on without them.
 compare: $(VENV)/.compare
+	$(if $(findstring predictions,$(ARGS)),,@$(BIN)/melanoma-zoo data fetch published-scores --optional --retries 0 --max-time 10)
 	$(BIN)/melanoma-zoo compare --output $(OUTPUT) $(ARGS)
 
 test: $(VENV)/.dev

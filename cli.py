@@ -28,7 +28,7 @@ EXIT_CODES = {
     1: "an error inside the program; `--debug` shows where",
     2: "wrong words on the command line, or an unknown name",
     3: "an input file is missing, broken, or disagrees with another",
-    4: "this machine cannot do it: a missing extra, no such device, a folder that cannot be written",
+    4: "this machine cannot do it: a missing extra, no such device, no network, a folder that cannot be written",
     130: "stopped with Ctrl-C; what was finished is kept",
 }
 
@@ -121,6 +121,15 @@ def main(context: click.Context, debug: bool) -> None:
 
 
 main.command_class = _Command
+
+
+class _Group(click.Group):
+    """A group whose commands fail as those beside it do."""
+
+    command_class = _Command
+
+
+main.group_class = _Group
 
 
 @main.command("list")
@@ -257,6 +266,42 @@ def _clinical_options(command: Callable[..., None]) -> Callable[..., None]:
     return asked
 
 
+def _commas(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Values that may be repeated or separated by commas."""
+    return tuple(value.strip() for text in given for value in text.split(",") if value.strip())
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[int, ...]:
+    values = _commas(context, parameter, given)
+    if wrong := [value for value in values if not value.isdecimal()]:
+        raise click.BadParameter(f"{wrong[0]!r} is not a number from 0")
+    return tuple(map(int, values))
+
+
+def _batch_size(_: click.Context, __: click.Parameter, given: str) -> int | None:
+    if given == "auto":
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise click.BadParameter(f"{given!r} is neither auto nor a number from 1")
+    return int(given)
+
+
+def _running_options(command: F) -> F:
+    """How networks are run on a test set: what `predict` and `compare` have in common."""
+    for option in (
+        click.option("--workers", type=click.IntRange(min=1), help="Threads that read and decode images.  [default: the cores]"),
+        click.option("--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size, help="Views at a time; halved where memory does not suffice."),
+        click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), default="fp32", show_default=True, help="What networks compute in; tf32 on CUDA only."),
+        click.option("--views", type=click.IntRange(min=1), metavar="N", help="Only the first N views of the published sequence.  [default: all]"),
+        click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="What becomes of images that are missing or damaged."),
+        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N lesion images."),
+        click.option("--weights", type=_existing(file_okay=False), help="Folder of trained files."),
+        click.option("--test-set", type=_existing(file_okay=False), help="Folder of images, and of the table that says what they are."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def _reference_option(command: F) -> F:
     return click.option(
         "--reference",
@@ -284,8 +329,9 @@ def _comparison_options(command: F) -> F:
         _reference_option,
         _training_option,
         _table_options,
+        click.option("--no-predictions", is_flag=True, help="Leave the published scores out, even if they were fetched."),
         click.option("--labels", type=_existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
-        click.option("--predictions", type=_existing(), multiple=True, help="Folder or file of per-image scores; may be repeated."),
+        click.option("--predictions", type=_existing(), multiple=True, help="Folder or file of per-image scores; may be repeated. Without it, the published scores are taken if they were fetched."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -327,7 +373,7 @@ def score(
     from evaluate.clinical import clinical
     from evaluate.skipped import note
     from reports import clinical as clinic
-    from reports.comparison import read_inputs
+    from reports.inputs import read_inputs
     from reports.tables import scored
 
     inputs = read_inputs(files, labels, columns=columns, diagnoses=diagnoses, extra=extra)
@@ -446,11 +492,18 @@ def count(systems: tuple[str, ...], explain: bool, as_json: bool) -> None:
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where latency is measured.",
+    help="Where networks run and latency is measured.",
 )
+@_running_options
 @_clinical_options
-def compare(systems: tuple[str, ...], request: Request, **options: Any) -> None:
+def compare(
+    systems: tuple[str, ...], request: Request, test_set: Path | None, weights: Path | None,
+    limit: int | None, on_error: str, views: int | None, precision: str, batch_size: int | None, workers: int | None, **options: Any,
+) -> None:  # fmt: skip
     """Compare SYSTEMS (all by default): parameters, operations, latency, and scores where given.
+
+    Scores are those of --predictions, or of networks that are run: with --test-set and --weights
+    every system that has all its trained files, the rest as n/a.
 
     \b
     Examples:
@@ -458,10 +511,37 @@ def compare(systems: tuple[str, ...], request: Request, **options: Any) -> None:
       melanoma-zoo compare sge_b3 first_place --format markdown
       melanoma-zoo compare --predictions DIR --labels TABLE --output out
       melanoma-zoo compare --predictions DIR --labels TABLE --at sensitivity=0.9 --subgroups
+      melanoma-zoo compare --test-set DIR --weights DIR --output out
     """
     from reports.comparison import compare as run
 
-    _report(functools.partial(run, request=request), systems, "comparison", **options)
+    running = {
+        "views": views, "on_error": on_error, "limit": limit, "precision": precision, "batch_size": batch_size, "workers": workers,
+    }  # fmt: skip
+    _report(
+        functools.partial(run, request=request), systems, "comparison",
+        running=_to_run(test_set, weights, running), **options,
+    )  # fmt: skip
+
+
+def _to_run(test_set: Path | None, weights: Path | None, running: dict[str, Any]) -> dict[str, Any] | None:
+    """What is run on which images; None where nothing is."""
+    if (test_set is None) != (weights is None):
+        raise click.UsageError("--test-set and --weights go together: images, and networks to run on them")
+    if test_set is None:
+        unused = [f"--{name.replace('_', '-')}" for name, value in running.items() if _given(name)]
+        if unused:
+            raise click.UsageError(
+                f"{', '.join(unused)} is about networks that are run: give --test-set and --weights"
+            )
+        return None
+    return {"test_set": test_set, "folder": weights, **running}
+
+
+def _given(name: str) -> bool:
+    """Whether an option of the running command was given on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 @main.command()
@@ -477,43 +557,6 @@ def reproduce(**options: Any) -> None:
     from reports.comparison import reproduce as run
 
     _report(run, (), "claims", latency=False, device="auto", **options)
-
-
-def _commas(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
-    """Values that may be repeated or separated by commas."""
-    return tuple(value.strip() for text in given for value in text.split(",") if value.strip())
-
-
-def _numbers(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[int, ...]:
-    values = _commas(context, parameter, given)
-    if wrong := [value for value in values if not value.isdecimal()]:
-        raise click.BadParameter(f"{wrong[0]!r} is not a number from 0")
-    return tuple(map(int, values))
-
-
-def _batch_size(_: click.Context, __: click.Parameter, given: str) -> int | None:
-    if given == "auto":
-        return None
-    if not given.isdecimal() or int(given) < 1:
-        raise click.BadParameter(f"{given!r} is neither auto nor a number from 1")
-    return int(given)
-
-
-def _running_options(command: F) -> F:
-    """How networks are run on a test set: what `predict` and `compare` have in common."""
-    for option in (
-        click.option("--workers", type=click.IntRange(min=1), help="Threads that read and decode images.  [default: the cores]"),
-        click.option("--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size, help="Views at a time; halved where memory does not suffice."),
-        click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), default="fp32", show_default=True, help="What networks compute in; tf32 on CUDA only."),
-        click.option("--views", type=click.IntRange(min=1), metavar="N", help="Only the first N views of the published sequence.  [default: all]"),
-        click.option("--stage", help="Only trained files of this stage, such as best or final.  [default: the first of the card's that is complete]"),
-        click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="What becomes of images that are missing or damaged."),
-        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N lesion images."),
-        click.option("--weights", type=_existing(file_okay=False), help="Folder of trained files."),
-        click.option("--test-set", type=_existing(file_okay=False), help="Folder of images, and of the table that says what they are."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
 
 
 @main.command()
@@ -537,6 +580,7 @@ def _running_options(command: F) -> F:
     help="Only these networks of the system.",
 )
 @click.option("--folds", multiple=True, metavar="K,...", callback=_numbers, help="Only these folds, from 0.")
+@click.option("--stage", help="Only trained files of this stage, such as best or final.  [default: the first of the card's that is complete]")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where networks run.")  # fmt: skip
 @click.option(
     "--output",
@@ -720,10 +764,10 @@ def weights_verify(context: click.Context, /, folder: Path, system: str | None, 
 
 def _report(
     run: Callable[..., Record], systems: tuple[str, ...], name: str, *,
-    predictions: tuple[Path, ...], labels: Path | None, diagnoses: Path | None, train_table: tuple[Path, ...], latency: bool, style: str,
-    output: Path | None, **settings: Any,
+    predictions: tuple[Path, ...], labels: Path | None, no_predictions: bool, diagnoses: Path | None, train_table: tuple[Path, ...],
+    latency: bool, style: str, output: Path | None, running: dict[str, Any] | None = None, **settings: Any,
 ) -> None:  # fmt: skip
-    from reports.comparison import read_inputs
+    from reports.inputs import Inputs, read_inputs, run_systems
     from reports.outputs import tables, text, write_all
     from reports.record import Settings
     from zoo.files import make_folder
@@ -731,11 +775,21 @@ def _report(
     cards = _cards(systems)
     if output:
         make_folder(output)
-    inputs = read_inputs(
-        predictions, labels, columns=settings["columns"], diagnoses=diagnoses, training=train_table
-    )
-    _say_left_out(inputs.left_out if inputs else {})
+    table = {"columns": settings["columns"], "diagnoses": diagnoses, "training": train_table}
+    inputs: Inputs | None
     with progress() as step:
+        if running:
+            if predictions:
+                raise click.UsageError(
+                    "--predictions and --test-set each say where scores come from; give one of them"
+                )
+            inputs = run_systems(
+                cards, labels=labels, device=settings["device"], progress=step, **running, **table
+            )
+        else:
+            predictions, labels = _scores_to_take(predictions, labels, no_predictions)
+            inputs = read_inputs(predictions, labels, **table)
+        _say_left_out(inputs.left_out | inputs.missing if inputs else {})
         record = run(cards, Settings(latency="quick" if latency else "off", **settings), inputs, step)
     if style == "terminal":
         print_tables(tables(record))
@@ -744,6 +798,27 @@ def _report(
     if output:
         written = write_all(record, output, name)
         click.echo(f"wrote {', '.join(map(str, written))}", err=True)
+
+
+def _scores_to_take(
+    predictions: tuple[Path, ...], labels: Path | None, none: bool
+) -> tuple[tuple[Path, ...], Path | None]:
+    """The predictions and labels that were named; else the published ones, if they were fetched."""
+    if predictions or labels:
+        if none:
+            raise click.UsageError("--no-predictions excludes --predictions and --labels")
+        return predictions, labels
+    if none:
+        return (), None
+    from weights import store
+
+    if published := store.published_scores():
+        click.echo(
+            f"scores: the published ones in {published[1].parent} (--no-predictions leaves them out)",
+            err=True,
+        )
+        return (published[0],), published[1]
+    return (), None
 
 
 def _cards(names: Sequence[str]) -> list[System]:
@@ -757,6 +832,157 @@ def _cards(names: Sequence[str]) -> list[System]:
 def _say_left_out(left_out: Mapping[str, str]) -> None:
     for file, reason in left_out.items():
         click.echo(f"left out: {_clean(f'{file}: {reason}')}", err=True)
+
+
+@main.group("data")
+def data() -> None:
+    """Data sets: fetch them, and see what is here."""
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def data_list(as_json: bool) -> None:
+    """List what can be fetched, what of it is here, and its size, origin and licence.
+
+    Every file that is here is read and checked.
+
+    \b
+    Example: melanoma-zoo data list
+    """
+    from weights import store
+
+    sets = store.data_sets()
+    states = {name: store.state(name) for name in sets}
+    if as_json:
+        print_json(
+            {
+                name: {
+                    **fields(each),
+                    "folder": str(states[name].folder),
+                    "present": states[name].present,
+                    "total": states[name].total,
+                    "wrong": states[name].wrong,
+                }
+                for name, each in sets.items()
+            }
+        )
+    else:
+        from reports.stored import listing
+
+        print_tables(listing(sets, states))
+
+
+@data.command("path")
+@click.argument("name", metavar="[SET]", default="")
+def data_path(name: str) -> None:
+    """Print the folder of SET, which must have been fetched; without SET, that of all data.
+
+    \b
+    Example: melanoma-zoo data path published-scores
+    """
+    from weights import store
+    from zoo.errors import InputError
+
+    if name and not store.state(name).complete:
+        raise InputError(f"{name} is not here, or not all of it; run: melanoma-zoo data fetch {name}")
+    click.echo(store.folder(name))
+
+
+@data.command("fetch")
+@click.argument("name", metavar="SET")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the set, in place of the usual one.",
+)
+@click.option(
+    "--base-url", metavar="URL", help="Mirror that has the files under the same paths; may be plain http."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=20,
+    show_default=True,
+    help="Silence after which a connection counts as broken.",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=4,
+    show_default=True,
+    help="Tries in a row that bring nothing new before it is given up.",
+)
+@click.option(
+    "--max-time",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up when all of it takes longer.",
+)
+@click.option("--optional", is_flag=True, help="If it cannot be had, say so in one line and exit with 0.")
+def data_fetch(
+    name: str,
+    output: Path | None,
+    base_url: str | None,
+    timeout: float,
+    retries: int,
+    max_time: float | None,
+    optional: bool,
+) -> None:
+    """Fetch the data set SET (`data list` shows them); what is here already is left as it is.
+
+    An interrupted fetch goes on with the same command. Every file is checked before it is put in
+    place. `proveai` needs the extra `isic`.
+
+    \b
+    Examples:
+      melanoma-zoo data fetch published-scores
+      melanoma-zoo data fetch proveai --output proveai
+      melanoma-zoo data fetch published-scores --base-url https://mirror.example.org/scores
+    """
+    from weights import store
+    from weights.download import Transport
+    from zoo.errors import InputError, MachineError
+
+    transport = Transport(timeout=timeout, retries=retries)
+    try:
+        with progress() as step:
+            found = store.fetch(
+                name, output, base=base_url, transport=transport, max_time=max_time, progress=step
+            )
+    except (InputError, MachineError) as error:
+        if not optional:
+            raise
+        click.echo(f"going on without {name}: {_clean(str(error))}", err=True)
+        return
+    click.echo(f"{name} is in {found.folder}", err=True)
+
+
+@main.group("weights")
+def weights() -> None:
+    """Trained files: find, check, convert and fetch them."""
+
+
+@weights.command("fetch")
+@click.argument("system")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files, in place of the usual one.",
+)
+def weights_fetch(system: str, output: Path | None) -> None:
+    """Fetch the trained files of SYSTEM from Kaggle, with your own Kaggle credentials.
+
+    Needs the extra `kaggle`. An interrupted fetch goes on with the same command.
+
+    \b
+    Example: melanoma-zoo weights fetch second_place
+    """
+    import zoo
+    from weights.kaggle import fetch
+
+    folder = fetch(zoo.card(system), output)
+    click.echo(f"trained files of {system} are in {folder}", err=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -21,74 +20,18 @@ from benchmarks.results import Latency
 from benchmarks.timing import quick_latency, resolve
 from evaluate.audit import audit
 from evaluate.clinical import Clinical, Request, clinical
-from evaluate.labels import Labels, read_labels
-from evaluate.overlap import TrainingTable, read_training_table
-from evaluate.predictions import Predictions, find
+from evaluate.predictions import Predictions
 from evaluate.scores import Scores, score
 from reports.claims import claims, judge
 from reports.differences import reference
-from reports.record import Entry, InputFile, MemberCost, Record, Settings
+from reports.inputs import Inputs, Progress
+from reports.record import Entry, InputFile, MemberCost, Record, Role, Settings
 from zoo.card import Member, System
 from zoo.errors import UsageError
 from zoo.files import sha256
 from zoo.registry import Builder
 
 T = TypeVar("T")
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
-
-class Inputs(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Predictions, the labels they are scored against, the files that were left out, and training tables.
-
-    `diagnoses` is a table of the user's own that says which diagnoses are melanoma.
-    """
-
-    predictions: tuple[Predictions, ...]
-    labels: Labels
-    left_out: dict[str, str]
-    training: tuple[TrainingTable, ...] = ()
-    diagnoses: Path | None = None
-
-
-def read_inputs(
-    predictions: Sequence[Path],
-    labels: Path | None,
-    *,
-    columns: Mapping[str, str] | None = None,
-    diagnoses: Path | None = None,
-    extra: bool = False,
-    training: Sequence[Path] = (),
-) -> Inputs | None:
-    """Reads predictions (files or folders) and labels; None where neither is given.
-
-    Args:
-        predictions: Files or folders.
-        labels: The table of labels.
-        columns: Names of its columns, by role (`evaluate.labels.COLUMNS`).
-        diagnoses: A table of your own that says which diagnoses are melanoma.
-        extra: Keep files that match no card, as systems of their own.
-        training: Tables of images that systems were trained on.
-
-    Raises:
-        UsageError: One is given without the other, or a way to read labels without labels.
-        InputError: A file is broken, or none holds scores of a known system.
-    """
-    if labels is None and (columns or diagnoses):
-        raise UsageError("--column and --diagnoses say how a table is read; give the table with --labels")
-    if not predictions and labels is None and not training:
-        return None
-    if not predictions or labels is None:
-        raise UsageError("predictions and labels go together: give --predictions DIR and --labels TABLE")
-    found, left_out = find(predictions, extra=extra)
-    return Inputs(
-        predictions=tuple(found),
-        labels=read_labels(labels, columns=columns, diagnoses=diagnoses),
-        left_out=left_out,
-        training=tuple(read_training_table(table) for table in training),
-        diagnoses=diagnoses,
-    )
 
 
 def count(systems: Sequence[System], progress: Progress | None = None) -> list[Entry]:
@@ -116,6 +59,8 @@ def compare(
     Raises:
         MelanomaZooError: A card cannot be built, an input is wrong or missing, or the device is not there.
     """
+    if inputs:
+        systems = [inputs.cards.get(system.name, system) for system in systems]
     scores = _score(systems, settings.protocol, settings, inputs)
     if scores:
         reference(scores, settings.reference)  # A name without scores is told before the counting.
@@ -135,6 +80,7 @@ def compare(
         entries=tuple(entries),
         scores=(scores,) if scores else (),
         unscored="" if inputs else "no predictions",
+        missing=inputs.missing if inputs else {},
         left_out=inputs.left_out if inputs else {},
         clinical=answers,
         audit=audit(_chosen(systems, inputs), inputs.labels, scores=scores, training=inputs.training)
@@ -239,9 +185,11 @@ def _files(inputs: Inputs | None) -> tuple[InputFile, ...]:
     labels = InputFile(role="labels", name=inputs.labels.path, sha256=inputs.labels.sha256)
     return (
         labels,
+        *(file for each in inputs.predictions for file in _origin(each)),
         *(
-            InputFile(role="predictions", name=each.path, sha256=each.sha256, system=each.system)
-            for each in inputs.predictions
+            [InputFile(role="images", name=inputs.test_set[0], sha256=inputs.test_set[1])]
+            if inputs.test_set
+            else []
         ),
         *(InputFile(role="training", name=each.path, sha256=each.sha256) for each in inputs.training),
         *(
@@ -250,6 +198,19 @@ def _files(inputs: Inputs | None) -> tuple[InputFile, ...]:
             else []
         ),
     )
+
+
+def _origin(predictions: Predictions) -> list[InputFile]:
+    """The file that scores were read from, or the trained files that they were made with."""
+    files: list[tuple[Role, str, str]]
+    if predictions.sha256:
+        files = [("predictions", predictions.path, predictions.sha256)]
+    else:
+        files = [("weights", each["file"], each["sha256"]) for each in predictions.metadata["weights"]]
+    return [
+        InputFile(role=role, name=name, sha256=digest, system=predictions.system)
+        for role, name, digest in files
+    ]
 
 
 def _stepper(progress: Progress | None, what: str, total: int) -> Callable[[Member], None]:

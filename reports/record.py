@@ -34,10 +34,17 @@ Word = Literal["holds", "holds only under", "not separable", "does not hold", "c
 """What can become of a claim."""
 
 
-class InputFile(_Table, frozen=True):
-    """A file that the run read: what it was read as, its name and its SHA-256."""
+Role = Literal["predictions", "labels", "development", "training", "diagnoses", "weights", "images"]
+"""What a file was read as."""
 
-    role: Literal["predictions", "labels", "development", "training", "diagnoses"]
+
+class InputFile(_Table, frozen=True):
+    """A file that the run read: what it was read as, its name and its SHA-256.
+
+    A folder of images stands as one, with the digest of their ids and checksums.
+    """
+
+    role: Role
     name: str
     sha256: str
     system: str | None = None
@@ -127,6 +134,7 @@ class Record(_Table, frozen=True):
         entries: The systems, in the order of the tables.
         scores: Scores of the systems that have predictions, by each protocol asked for.
         unscored: Why systems without scores have none.
+        missing: Why single systems have none, where there is more to say of it.
         left_out: Prediction files that were left out, and why.
         claims: Verdicts on published claims, where asked for.
         clinical: Operating points, decision curves, calibration and subgroups, where asked for.
@@ -142,6 +150,7 @@ class Record(_Table, frozen=True):
     entries: tuple[Entry, ...]
     scores: tuple[Scores, ...] = ()
     unscored: str = ""
+    missing: dict[str, str] = {}
     left_out: dict[str, str] = {}
     claims: tuple[Verdict, ...] = ()
     clinical: Clinical | None = None

@@ -129,8 +129,9 @@ def _scores(entry: Entry, record: Record) -> Row:
         if scored:
             row |= score_figures(scored, prefix)
         else:
+            reason = record.missing.get(entry.card.name, "no predictions")
             for column in PROTOCOLS[protocol].columns:
-                row |= {prefix + column.name: None, f"{prefix}{column.name}_reason": "no predictions"}
+                row |= {prefix + column.name: None, f"{prefix}{column.name}_reason": reason}
     return row
 
 

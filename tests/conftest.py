@@ -34,6 +34,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["MELANOMA_ZOO_CACHE"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing was fetched yet, whatever the user has; no mirror is set either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MELANOMA_ZOO_DATA", str(tmp_path_factory.mktemp("data")))
+        patch.delenv("MELANOMA_ZOO_MIRROR", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def proveai() -> Path:
     """The folder of the published scores and labels."""
@@ -79,7 +88,8 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def record(made_up: Path):
     """A record of all systems on the made-up test set, with verdicts, without latency."""
     from reports.cards import in_order
-    from reports.comparison import read_inputs, reproduce
+    from reports.comparison import reproduce
+    from reports.inputs import read_inputs
     from reports.record import Settings
 
     settings = Settings(

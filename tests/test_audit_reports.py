@@ -16,7 +16,8 @@ from evaluate.audit import Audit
 from evaluate.findings import AuditFinding
 from reports.audit import audited, report
 from reports.claims import claims, judge
-from reports.comparison import compare, read_inputs
+from reports.comparison import compare
+from reports.inputs import read_inputs
 from reports.outputs import tables
 from reports.record import Record, Settings, load, save
 from reports.render import markdown

@@ -176,7 +176,8 @@ def test_another_test_set_is_told(record: Record) -> None:
 
 def test_the_published_scores_give_the_known_verdicts(proveai: Path) -> None:
     from reports.cards import in_order
-    from reports.comparison import read_inputs, reproduce
+    from reports.comparison import reproduce
+    from reports.inputs import read_inputs
     from reports.record import Settings
 
     settings = Settings(

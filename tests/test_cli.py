@@ -19,7 +19,18 @@ import cli
 import zoo
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = sorted(cli.main.commands)
+
+
+def commands(group: click.Group = cli.main, before: tuple[str, ...] = ()) -> dict[str, click.Command]:
+    """Every command, by the words that call it."""
+    found: dict[str, click.Command] = {}
+    for name, each in group.commands.items():
+        words = (*before, name)
+        found |= commands(each, words) if isinstance(each, click.Group) else {" ".join(words): each}
+    return found
+
+
+COMMANDS = commands()
 
 
 def run(*args: str | Path) -> Result:
@@ -35,10 +46,10 @@ def process(*args: str | Path, **options: object) -> subprocess.CompletedProcess
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example_and_a_word_on_every_option(command: str) -> None:
-    shown = run(command, "--help")
+    shown = run(*command.split(), "--help")
     assert shown.exit_code == 0
     assert re.search(rf"Examples?:\s+melanoma-zoo {command}", shown.output)
-    for parameter in cli.main.commands[command].params:
+    for parameter in COMMANDS[command].params:
         assert isinstance(parameter, click.Argument) or parameter.help
 
 
@@ -226,6 +237,20 @@ def test_an_error_inside_is_one_line_unless_debug(monkeypatch: pytest.MonkeyPatc
         == "Error: internal error: ZeroDivisionError: two lines ?[31m (run again with --debug and report it)\n"
     )
     for args in (("--debug", "show", "sge_b3"), ("show", "sge_b3", "--debug")):
+        assert isinstance(run(*args).exception, ZeroDivisionError)
+
+
+def test_commands_of_a_group_fail_as_the_others_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run("weights", "fetch", "sge_b4")
+    assert (shown.exit_code, shown.stderr.count("\n")) == (2, 1)
+    assert "did you mean sge_b3" in shown.stderr
+
+    def broken(name: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(zoo, "card", broken)
+    assert run("weights", "fetch", "sge_b3").exit_code == 1
+    for args in (("--debug", "weights", "fetch", "sge_b3"), ("weights", "fetch", "sge_b3", "--debug")):
         assert isinstance(run(*args).exception, ZeroDivisionError)
 
 

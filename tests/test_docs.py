@@ -13,7 +13,7 @@ import pytest
 import cli
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/methods.md")
+PAGES = ("README.md", "docs/data.md", "docs/methods.md")
 METHODS = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 
 
@@ -32,8 +32,11 @@ def test_names_exist(name: str) -> None:
 @pytest.mark.parametrize("line", lines())
 def test_command_lines_have_their_options(line: str) -> None:
     words = shlex.split(line)[1:]
-    command = cli.main.get_command(click.Context(cli.main), words[0])
-    assert command is not None, words[0]
+    command: click.Command = cli.main
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        assert name in command.commands, name
+        command = command.commands[name]
     known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
     assert {word for word in words if word.startswith("--")} <= known | {"--help"}
 

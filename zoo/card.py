@@ -224,12 +224,14 @@ class Checkpoints(_Table, frozen=True):
         pattern: File name with `{member}`, `{stage}` and `{fold}`.
         stages: What `{stage}` may be, the published choice first.
         source: Where the files can be had; empty where they are not public.
+        kaggle: The data set on Kaggle that holds them, as `owner/name`; empty where there is none.
     """
 
     layout: Text
     pattern: Text
     stages: tuple[Text, ...] = ()
     source: str = ""
+    kaggle: Annotated[str, Meta(pattern=r"^([\w-]+/[\w-]+)?$")] = ""
 
     def __post_init__(self) -> None:
         try:

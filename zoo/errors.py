@@ -38,6 +38,6 @@ class CheckpointError(InputError):
 
 
 class MachineError(MelanomaZooError, RuntimeError):
-    """This machine cannot do it: a missing extra, no such device, a folder that cannot be written."""
+    """This machine cannot do it: a missing extra, no such device, no network, a folder that cannot be written."""
 
     exit_code = 4

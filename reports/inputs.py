@@ -1,0 +1,159 @@
+"""What a comparison scores: predictions from files, or those of networks run on a test set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+import weights
+from evaluate.jobs import trained
+from evaluate.labels import Labels, read_labels
+from evaluate.overlap import TrainingTable, read_training_table
+from evaluate.predict import Settings, predict
+from evaluate.predictions import Predictions, find
+from evaluate.testset import read_test_set
+from zoo.card import System
+from zoo.errors import InputError, UsageError
+from zoo.runtime import Device, Precision, check
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+class Inputs(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What is scored, and against what.
+
+    Attributes:
+        predictions: Scores of each system.
+        labels: What they are scored against.
+        left_out: Files that were left out, and why.
+        training: Tables of images that systems were trained on.
+        diagnoses: A table of the user's own that says which diagnoses are melanoma.
+        missing: Systems without scores, where there is more to say of why.
+        cards: Cards as their trained files have them, by name, of systems that were run.
+        test_set: Folder and digest of the images, where systems were run.
+    """
+
+    predictions: tuple[Predictions, ...]
+    labels: Labels
+    left_out: dict[str, str] = {}
+    training: tuple[TrainingTable, ...] = ()
+    diagnoses: Path | None = None
+    missing: dict[str, str] = {}
+    cards: dict[str, System] = {}
+    test_set: tuple[str, str] | None = None
+
+
+def read_inputs(
+    predictions: Sequence[Path],
+    labels: Path | None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    diagnoses: Path | None = None,
+    extra: bool = False,
+    training: Sequence[Path] = (),
+) -> Inputs | None:
+    """Reads predictions (files or folders) and labels; None where neither is given.
+
+    Args:
+        predictions: Files or folders.
+        labels: The table of labels.
+        columns: Names of its columns, by role (`evaluate.labels.COLUMNS`).
+        diagnoses: A table of your own that says which diagnoses are melanoma.
+        extra: Keep files that match no card, as systems of their own.
+        training: Tables of images that systems were trained on.
+
+    Raises:
+        UsageError: One is given without the other, or a way to read labels without labels.
+        InputError: A file is broken, or none holds scores of a known system.
+    """
+    if labels is None and (columns or diagnoses):
+        raise UsageError("--column and --diagnoses say how a table is read; give the table with --labels")
+    if not predictions and labels is None and not training:
+        return None
+    if not predictions or labels is None:
+        raise UsageError("predictions and labels go together: give --predictions DIR and --labels TABLE")
+    found, left_out = find(predictions, extra=extra)
+    return Inputs(
+        predictions=tuple(found),
+        labels=read_labels(labels, columns=columns, diagnoses=diagnoses),
+        left_out=left_out,
+        training=tuple(read_training_table(table) for table in training),
+        diagnoses=diagnoses,
+    )
+
+
+def run_systems(
+    systems: Sequence[System],
+    test_set: Path,
+    folder: Path,
+    *,
+    labels: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    diagnoses: Path | None = None,
+    training: Sequence[Path] = (),
+    views: int | None = None,
+    on_error: Literal["stop", "skip"] = "stop",
+    limit: int | None = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Inputs:
+    """Runs the systems that have all their trained files on a test set; the others stay without scores.
+
+    Args:
+        systems: What is compared.
+        test_set: Folder of images.
+        folder: Folder of trained files, of each system there or in a folder of its name.
+        labels: Table of the images, where it is not the test set's own.
+        columns: As of `read_test_set`.
+        diagnoses: As of `read_test_set`.
+        training: Tables of images that systems were trained on.
+        views: The first views of the published sequence only; all where None.
+        on_error: As of `read_test_set`.
+        limit: As of `read_test_set`.
+        device: Where networks run.
+        precision: What they compute in.
+        batch_size: Views at a time; chosen by device and memory where None.
+        workers: Threads that read and decode images; the cores where None.
+        progress: Called as images are checked and go through networks.
+
+    Raises:
+        MelanomaZooError: No system has its trained files, images are damaged, or the table does not
+            say which are melanomas, both of them.
+    """
+    check(device, precision)
+    found, missing = weights.available(systems, folder)
+    if not found:
+        raise InputError(f"no system has all its trained files: {'; '.join(missing.values())}")
+    jobs = [trained(card, found[card.name], number_of_views=views) for card in systems if card.name in found]
+    images = read_test_set(
+        test_set, labels, columns=columns, diagnoses=diagnoses, on_error=on_error, limit=limit,
+        workers=workers or 2, progress=progress,
+    )  # fmt: skip
+    truth = images.labels
+    if truth is None:
+        raise InputError(
+            f"{images.table_path or images.path}: no table says which images are melanomas; "
+            "give one with --labels TABLE"
+        )
+    if truth.table["melanoma"].nunique() < 2:
+        raise InputError(
+            f"{truth.path}: all {len(truth.table)} lesion images are of one class; scores need both"
+            + (", take a larger --limit" if limit else "")
+        )
+    settings = Settings(device=device, precision=precision, batch_size=batch_size, workers=workers)
+    return Inputs(
+        predictions=tuple(predict(jobs, images, settings, progress)),
+        labels=truth,
+        training=tuple(read_training_table(table) for table in training),
+        diagnoses=diagnoses,
+        missing=missing,
+        cards={job.card.name: job.card for job in jobs},
+        test_set=(images.path, images.digest),
+    )
