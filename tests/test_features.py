@@ -135,6 +135,12 @@ def test_values_that_mean_nothing_are_refused(reader, folder, old, new, message)
         metadata_features(reader, read_test_set(folder(TABLE.replace(old, new))))
 
 
+def test_a_system_without_metadata_has_no_features(reader, tmp_path, draw):
+    draw(tmp_path / "a.jpg")
+    card = msgspec.structs.replace(reader, metadata=(), members=())
+    assert metadata_features(card, read_test_set(tmp_path)).shape == (1, 0)
+
+
 def test_a_card_that_only_has_words_is_told(reader, folder):
     wordy = msgspec.structs.replace(reader.metadata[0], kind=None)
     card = msgspec.structs.replace(reader, metadata=(wordy, *reader.metadata[1:]))

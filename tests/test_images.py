@@ -213,6 +213,7 @@ BROKEN = {
     ),
     "PNG of 10 gigapixels": (header(PNG, 100_000, 100_000), "100000 × 100000 pixels, more than the 89,478,485"),
     "JPEG of 4 gigapixels": (with_size(JPEG, 65_000, 65_000), "65000 × 65000 pixels, more than"),
+    "JPEG of 12 bit": (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), "damaged .*precision 12"),
     "JPEG of no pixels": (with_size(JPEG, 0, 60), "damaged|0 ×"),
 }  # fmt: skip
 
