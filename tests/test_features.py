@@ -43,6 +43,11 @@ def folder(tmp_path: Path, draw: Callable[..., None]) -> Callable[[str], Path]:
     return make
 
 
+def test_every_card_says_how_its_features_are_made():
+    for card in map(zoo.card, zoo.systems()):
+        assert all(feature.kind for feature in card.metadata), card.name
+
+
 def test_features_by_hand(reader, folder):
     found = read_test_set(folder(TABLE))
     features = metadata_features(reader, found)

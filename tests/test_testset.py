@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluate import Predictions, TestSet, align, read_test_set
+from evaluate import Predictions, TestSet, align, images, read_test_set
 from zoo.errors import InputError, UsageError
 
 ARCHIVE = (
@@ -306,6 +306,21 @@ def test_a_limit_takes_the_first_lesion_images_with_their_copies(folder):
         read_test_set(place, limit=0)
     with pytest.raises(UsageError, match="0 workers"):
         read_test_set(place, workers=0)
+    with pytest.raises(UsageError, match="on_error is 'ignore'"):
+        read_test_set(place, on_error="ignore")
+
+
+def test_ctrl_c_reads_no_further_files(folder, monkeypatch):
+    place = folder(None, [f"x{number}.png" for number in range(300)])
+    looked = []
+    monkeypatch.setattr(images, "check", lambda path, data: looked.append(path))
+
+    def stop(*_) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read_test_set(place, progress=stop)
+    assert len(looked) < 300
 
 
 def test_patients_of_a_part_are_counted_anew(folder):
