@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -94,6 +95,9 @@ AS_OPENCV = {
     "JPEG RGB": saved(PICTURE, "JPEG", keep_rgb=True),
     "JPEG CMYK": CMYK,
     "JPEG CMYK without Adobe's marker": without_adobe(CMYK),
+    "JPEG YCCK": simplejpeg.encode_jpeg(
+        np.ascontiguousarray(np.dstack([PIXELS, 255 - PIXELS[..., 0] // 3])), colorspace="CMYK"
+    ),
     "JPEG with two Exif blocks": before_the_rest(JPEG, exif_of(6, "<"), exif_of(3, "<")),
     "JPEG with Exif cut short": before_the_rest(JPEG, exif_of(6, "<")[:18]),
     "JPEG with a picture after it": JPEG + saved(PALETTE.convert("L"), "JPEG"),

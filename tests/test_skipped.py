@@ -24,6 +24,7 @@ from evaluate import (
 )
 from evaluate.audit import audit
 from evaluate.clinical import Request, clinical
+from evaluate.development import read_development
 from evaluate.operating import POINTS
 from evaluate.skipped import note, without_skipped
 from reports import clinical as clinic
@@ -178,6 +179,23 @@ def test_what_a_clinic_asks_is_of_the_same_lesions(folder, labels):
     assert found.calibration.test_prevalence == pytest.approx(kept.mean())
     assert found.operating_points.test_prevalence == pytest.approx(kept.mean())
     assert found.decision_curves.test_prevalence == pytest.approx(kept.mean())
+
+
+def test_thresholds_are_chosen_on_the_development_images_that_have_scores(tmp_path, made_up, folder):
+    table = pd.read_csv(made_up / "labels.csv").assign(patient_id=lambda each: "D" + each["patient_id"])
+    table["isic_id"] = "D" + table["isic_id"]
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    read = read_predictions(folder / "sge_b3.parquet")
+    own = read.table.assign(image="D" + read.table["image"])
+    dev = Predictions(
+        system="sge_b3",
+        kind=read.kind,
+        table=own,
+        metadata={"skipped": {f"D{k}": v for k, v in SKIPPED.items()}},
+    )
+    write_predictions(dev, tmp_path / "dev.parquet")
+    found = read_development([tmp_path / "dev.parquet"], tmp_path / "labels.csv")["sge_b3"]
+    assert len(found.images) == 78
 
 
 def test_the_audit_says_it(folder, labels):
