@@ -28,7 +28,7 @@ def metadata_features(card: System, test_set: TestSet) -> npt.NDArray[np.float32
     so that an image has the same features whatever else is left out. Test-time copies are images.
 
     Args:
-        card: A system with metadata features.
+        card: The system; where it reads no metadata, there are no features.
         test_set: The images and their table.
 
     Returns:
@@ -44,8 +44,9 @@ def metadata_features(card: System, test_set: TestSet) -> npt.NDArray[np.float32
             f"{card.name}: its card does not say how {untold[0]} is made; give its metadata a kind"
         )
     _check_columns(card, test_set)
+    none = np.empty((len(test_set.images), 0))
     columns = [_KINDS[str(feature.kind)](feature, test_set) for feature in card.metadata]
-    return np.concatenate(columns, axis=1, dtype=np.float32, casting="same_kind")
+    return np.concatenate([none, *columns], axis=1, dtype=np.float32, casting="same_kind")
 
 
 def _check_columns(card: System, test_set: TestSet) -> None:

@@ -72,7 +72,8 @@ class _FlawError(Exception):
 def decode(path: Path) -> Pixels:
     """The pixels of a JPEG or PNG image.
 
-    * Orientation: turned upright as Exif says, in JPEG and in PNG.
+    * Orientation: turned upright as Exif says, in JPEG and in PNG (and where other segments come
+      before it, which OpenCV 4.10 overlooks).
     * Greyscale: repeated to three channels.
     * CMYK and YCCK (JPEG): the values are taken as inverted (255 is no ink), as Adobe's programs
       store them and as OpenCV, Pillow and browsers read them, with Adobe's marker or without:

@@ -109,10 +109,13 @@ def read_test_set(
         InputError: There is no image or no such table; it is not clear which table or which file
             is meant; rows and files do not belong together; or images cannot be read (all of
             them are named).
-        UsageError: `columns` names a role that does not exist, or `limit` or `workers` is below 1.
+        UsageError: `columns` names a role that does not exist, `limit` or `workers` is below 1, or
+            `on_error` is neither.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"a limit of {limit} images leaves none; take at least 1")
+    if on_error not in ("stop", "skip"):
+        raise UsageError(f"on_error is {on_error!r}; it must be 'stop' or 'skip'")
     if workers < 1:
         raise UsageError(f"{workers} workers cannot check images; take at least 1")
     folder, given = Path(folder), dict(columns or {})
@@ -157,13 +160,17 @@ def _checked(
     found: list[TestImage] = []
     wrong: dict[str, str] = {}
     with ThreadPoolExecutor(workers) as pool:
-        for number, (name, seen) in enumerate(zip(files, pool.map(look, files), strict=True), start=1):
-            if isinstance(seen, TestImage):
-                found.append(seen)
-            else:
-                wrong[name] = seen
-            if progress:
-                progress("checking images", number, len(files))
+        try:
+            for number, (name, seen) in enumerate(zip(files, pool.map(look, files), strict=True), start=1):
+                if isinstance(seen, TestImage):
+                    found.append(seen)
+                else:
+                    wrong[name] = seen
+                if progress:
+                    progress("checking images", number, len(files))
+        except BaseException:  # Ctrl-C too: files that nobody waits for any more are not read.
+            pool.shutdown(cancel_futures=True)
+            raise
     if wrong and (on_error == "stop" or not found):
         reasons = listed([f"{files[name] or name}: {reason}" for name, reason in wrong.items()], "; ")
         raise InputError(

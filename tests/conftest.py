@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 import zoo
 
@@ -97,3 +99,15 @@ def record(made_up: Path):
     )
     inputs = read_inputs([made_up / "predictions"], made_up / "labels.csv")
     return reproduce(in_order([zoo.card(name) for name in zoo.systems()]), settings, inputs)
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., None]:
+    """Draws a small real image: its file's ending says of what kind, its name or a seed what is on it."""
+
+    def paint(path: Path, seed: int | None = None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(zlib.crc32(path.stem.encode()) if seed is None else seed)
+        Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).save(path)
+
+    return paint

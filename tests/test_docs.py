@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
 
 import cli
+from evaluate.labels import COLUMNS
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/data.md", "docs/methods.md")
+PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 METHODS = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 
 
@@ -50,3 +52,23 @@ def test_links_lead_somewhere(page: str) -> None:
             assert target[1:] in {re.sub(r"[^\w-]", "", h.lower().replace(" ", "-")) for h in headings}
         elif "://" not in target:
             assert ((ROOT / page).parent / target.partition("#")[0]).exists(), target
+
+
+TEST_SETS = (ROOT / "docs" / "test-sets.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("title", "key"), [("Melanoma", "melanoma"), ("Not melanoma", "not_melanoma")])
+def test_all_diagnoses_are_listed(title: str, key: str) -> None:
+    shipped = tomllib.loads((ROOT / "evaluate" / "diagnoses.toml").read_text(encoding="utf-8"))
+    (listed,) = re.findall(rf"^\*\*{title}\*\*: (.+?)\.\n\n", TEST_SETS, re.MULTILINE | re.DOTALL)
+    assert " ".join(listed.split()).split("; ") == shipped[key]
+
+
+def test_all_roles_are_listed() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", TEST_SETS, re.MULTILINE)
+    found = {
+        role: tuple(re.findall(r"`(\w+)`", names.partition("(")[0]))
+        for role, names in rows
+        if role in COLUMNS
+    }
+    assert found == COLUMNS

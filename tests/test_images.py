@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -94,7 +95,9 @@ AS_OPENCV = {
     "JPEG RGB": saved(PICTURE, "JPEG", keep_rgb=True),
     "JPEG CMYK": CMYK,
     "JPEG CMYK without Adobe's marker": without_adobe(CMYK),
-    "JPEG with XMP before Exif": before_the_rest(JPEG, b"http://ns.adobe.com/xap/1.0/\0<x/>", exif_of(6, ">")),
+    "JPEG YCCK": simplejpeg.encode_jpeg(
+        np.ascontiguousarray(np.dstack([PIXELS, 255 - PIXELS[..., 0] // 3])), colorspace="CMYK"
+    ),
     "JPEG with two Exif blocks": before_the_rest(JPEG, exif_of(6, "<"), exif_of(3, "<")),
     "JPEG with Exif cut short": before_the_rest(JPEG, exif_of(6, "<")[:18]),
     "JPEG with a picture after it": JPEG + saved(PALETTE.convert("L"), "JPEG"),
@@ -148,6 +151,12 @@ def test_images_are_turned_upright(file, style, orientation):
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_exif_is_read_in_both_byte_orders(file, order):
     assert decode(file(before_the_rest(JPEG, exif_of(8, order)))).shape == (80, 60, 3)
+
+
+def test_exif_is_found_behind_another_segment_of_its_kind(file):
+    """OpenCV 4.10 does not look there."""
+    behind = before_the_rest(JPEG, b"http://ns.adobe.com/xap/1.0/\0<x/>", exif_of(6, ">"))
+    np.testing.assert_array_equal(decode(file(behind)), decode(file(before_the_rest(JPEG, exif_of(6, ">")))))
 
 
 def test_cmyk_comes_out_in_its_colours(file):
@@ -213,6 +222,7 @@ BROKEN = {
     ),
     "PNG of 10 gigapixels": (header(PNG, 100_000, 100_000), "100000 × 100000 pixels, more than the 89,478,485"),
     "JPEG of 4 gigapixels": (with_size(JPEG, 65_000, 65_000), "65000 × 65000 pixels, more than"),
+    "JPEG of 12 bit": (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), "damaged .*precision 12"),
     "JPEG of no pixels": (with_size(JPEG, 0, 60), "damaged|0 ×"),
 }  # fmt: skip
 
