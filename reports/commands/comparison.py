@@ -1,0 +1,158 @@
+"""`compare` and `reproduce`: systems side by side, and the paper's claims one by one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reports.commands.base import Command, chosen, say_left_out
+from reports.commands.options import clinical_options, comparison_options, running_options
+from reports.terminal import print_tables, progress
+
+if TYPE_CHECKING:
+    from evaluate.clinical import Request
+    from reports.record import Record
+
+
+@click.command(cls=Command)
+@click.argument("systems", nargs=-1)
+@comparison_options
+@click.option(
+    "--latency/--no-latency",
+    default=True,
+    show_default=True,
+    help="Measure a quick latency of each network.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where networks run and latency is measured.",
+)
+@running_options
+@clinical_options
+def compare(
+    systems: tuple[str, ...], request: Request, test_set: Path | None, weights: Path | None,
+    limit: int | None, on_error: str, views: int | None, precision: str, batch_size: int | None, workers: int | None, **options: Any,
+) -> None:  # fmt: skip
+    """Compare SYSTEMS (all by default): parameters, operations, latency, and scores where given.
+
+    Scores are those of --predictions, or of networks that are run: with --test-set and --weights
+    every system that has all its trained files, the rest as n/a.
+
+    \b
+    Examples:
+      melanoma-zoo compare --no-latency
+      melanoma-zoo compare sge_b3 first_place --format markdown
+      melanoma-zoo compare --predictions DIR --labels TABLE --output out
+      melanoma-zoo compare --predictions DIR --labels TABLE --at sensitivity=0.9 --subgroups
+      melanoma-zoo compare --test-set DIR --weights DIR --output out
+    """
+    from reports.comparison import compare as run
+
+    running = {
+        "views": views, "on_error": on_error, "limit": limit, "precision": precision, "batch_size": batch_size, "workers": workers,
+    }  # fmt: skip
+    _report(
+        functools.partial(run, request=request), systems, "comparison",
+        running=_to_run(test_set, weights, running), **options,
+    )  # fmt: skip
+
+
+def _to_run(test_set: Path | None, weights: Path | None, running: dict[str, Any]) -> dict[str, Any] | None:
+    """What is run on which images; None where nothing is."""
+    if (test_set is None) != (weights is None):
+        raise click.UsageError("--test-set and --weights go together: images, and networks to run on them")
+    if test_set is None:
+        unused = [f"--{name.replace('_', '-')}" for name, value in running.items() if _given(name)]
+        if unused:
+            raise click.UsageError(
+                f"{', '.join(unused)} is about networks that are run: give --test-set and --weights"
+            )
+        return None
+    return {"test_set": test_set, "folder": weights, **running}
+
+
+def _given(name: str) -> bool:
+    """Whether an option of the running command was given on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+@click.command(cls=Command)
+@comparison_options
+def reproduce(**options: Any) -> None:
+    """Check the paper's claims one by one, and say what each holds under.
+
+    No claim is about time, so nothing is timed.
+
+    \b
+    Example: melanoma-zoo reproduce --predictions DIR --labels TABLE
+    """
+    from reports.comparison import reproduce as run
+
+    _report(run, (), "claims", latency=False, device="auto", **options)
+
+
+def _report(
+    run: Callable[..., Record], systems: tuple[str, ...], name: str, *,
+    predictions: tuple[Path, ...], labels: Path | None, no_predictions: bool, diagnoses: Path | None, train_table: tuple[Path, ...],
+    latency: bool, style: str, output: Path | None, running: dict[str, Any] | None = None, **settings: Any,
+) -> None:  # fmt: skip
+    from reports.inputs import Inputs, read_inputs, run_systems
+    from reports.outputs import tables, text, write_all
+    from reports.record import Settings
+    from zoo.files import make_folder
+
+    cards = chosen(systems)
+    if output:
+        make_folder(output)
+    table = {"columns": settings["columns"], "diagnoses": diagnoses, "training": train_table}
+    inputs: Inputs | None
+    with progress() as step:
+        if running:
+            if predictions:
+                raise click.UsageError(
+                    "--predictions and --test-set each say where scores come from; give one of them"
+                )
+            inputs = run_systems(
+                cards, labels=labels, device=settings["device"], progress=step, **running, **table
+            )
+        else:
+            predictions, labels = _scores_to_take(predictions, labels, no_predictions)
+            inputs = read_inputs(predictions, labels, **table)
+        say_left_out(inputs.left_out | inputs.missing if inputs else {})
+        record = run(cards, Settings(latency="quick" if latency else "off", **settings), inputs, step)
+    if style == "terminal":
+        print_tables(tables(record))
+    else:
+        click.echo(text(record, style), nl=False)
+    if output:
+        written = write_all(record, output, name)
+        click.echo(f"wrote {', '.join(map(str, written))}", err=True)
+
+
+def _scores_to_take(
+    predictions: tuple[Path, ...], labels: Path | None, none: bool
+) -> tuple[tuple[Path, ...], Path | None]:
+    """The predictions and labels that were named; else the published ones, if they were fetched."""
+    if predictions or labels:
+        if none:
+            raise click.UsageError("--no-predictions excludes --predictions and --labels")
+        return predictions, labels
+    if none:
+        return (), None
+    from weights import store
+
+    if published := store.published_scores():
+        click.echo(
+            f"scores: the published ones in {published[1].parent} (--no-predictions leaves them out)",
+            err=True,
+        )
+        return (published[0],), published[1]
+    return (), None

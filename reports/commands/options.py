@@ -1,0 +1,166 @@
+"""Options that several commands have in common."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def existing(**kind: bool) -> click.Path:
+    """A path that must be there."""
+    return click.Path(exists=True, path_type=Path, **kind)
+
+
+def _roles(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """`ROLE=NAME`, each role once."""
+    columns: dict[str, str] = {}
+    for text in given:
+        role, equals, name = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text!r} is not ROLE=NAME")
+        if role in columns:
+            raise click.BadParameter(f"{role} is {columns[role]!r} and {name!r}; name one column for a role")
+        columns[role] = name
+    return columns
+
+
+def table_options(command: F) -> F:
+    """How a table of labels is read: the command gets `columns` and `diagnoses`."""
+    for option in (
+        click.option("--diagnoses", type=existing(dir_okay=False), help="TOML table that says which diagnoses are melanoma, beside those that are known."),
+        click.option(
+            "--column", "columns", multiple=True, metavar="ROLE=NAME", callback=_roles,
+            help="Name of a column of the table, by its role: image, target, diagnosis, patient, lesion, sex, age or site; may be repeated.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def files_and_labels(command: F) -> F:
+    """What `score` and `audit` read."""
+    for option in (
+        table_options,
+        click.option("--labels", required=True, type=existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
+        click.argument("files", nargs=-1, required=True, type=existing()),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def scoring_options(command: F) -> F:
+    """What `score`, `audit`, `compare` and `reproduce` have in common."""
+    for option in (
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the resamples."),
+        click.option("--resamples", type=click.IntRange(40, 1_000_000), default=1000, show_default=True, help="Bootstrap resamples of each interval."),
+        click.option(
+            "--protocol", type=click.Choice(["clinical", "paper"]), default="clinical", show_default=True,
+            help="clinical: intervals over patients. paper: what the paper's authors report.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def clinical_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What a clinic asks for beside the scores: the command gets it as its `request`."""
+
+    @functools.wraps(command)
+    def asked(**given: Any) -> None:
+        from evaluate.clinical import read_request
+
+        own = {name: given.pop(name) for name in inspect.signature(read_request).parameters}
+        command(**given, request=read_request(**own))
+
+    for option in (
+        click.option("--subgroups", is_flag=True, help="Score within sex, age, site, dermoscopy, skin type, invasion and thickness."),
+        click.option("--calibration", is_flag=True, help="Brier score, calibration slope, intercept and error, reliability; of probabilities only."),
+        click.option("--decision-curves", is_flag=True, help="Net benefit against excising all or none; of probabilities only."),
+        click.option("--prevalence", type=float, metavar="SHARE", help="Re-weight predictive values and net benefit to this share of melanomas."),
+        click.option("--threshold-labels", type=existing(dir_okay=False), help="Table with the diagnosis of every development lesion, where files of --threshold-from have no y_true."),
+        click.option("--threshold-from", type=existing(), multiple=True, help="Development predictions that lock the thresholds; may be repeated."),
+        click.option("--at", multiple=True, metavar="POINT", help="Operating point: sensitivity=0.9 or specificity=0.9; may be repeated."),
+    ):  # fmt: skip
+        asked = option(asked)
+    return asked
+
+
+def commas(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Values that may be repeated or separated by commas."""
+    return tuple(value.strip() for text in given for value in text.split(",") if value.strip())
+
+
+def numbers(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[int, ...]:
+    """Numbers from 0 that may be repeated or separated by commas."""
+    values = commas(context, parameter, given)
+    if wrong := [value for value in values if not value.isdecimal()]:
+        raise click.BadParameter(f"{wrong[0]!r} is not a number from 0")
+    return tuple(map(int, values))
+
+
+def _batch_size(_: click.Context, __: click.Parameter, given: str) -> int | None:
+    if given == "auto":
+        return None
+    if not given.isdecimal() or int(given) < 1:
+        raise click.BadParameter(f"{given!r} is neither auto nor a number from 1")
+    return int(given)
+
+
+def running_options(command: F) -> F:
+    """How networks are run on a test set: what `predict` and `compare` have in common."""
+    for option in (
+        click.option("--workers", type=click.IntRange(min=1), help="Threads that read and decode images.  [default: the cores]"),
+        click.option("--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size, help="Views at a time; halved where memory does not suffice."),
+        click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), default="fp32", show_default=True, help="What networks compute in; tf32 on CUDA only."),
+        click.option("--views", type=click.IntRange(min=1), metavar="N", help="Only the first N views of the published sequence.  [default: all]"),
+        click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="What becomes of images that are missing or damaged."),
+        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N lesion images."),
+        click.option("--weights", type=existing(file_okay=False), help="Folder of trained files."),
+        click.option("--test-set", type=existing(file_okay=False), help="Folder of images, and of the table that says what they are."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def reference_option(command: F) -> F:
+    """Which system the others are compared with."""
+    return click.option(
+        "--reference",
+        metavar="NAME",
+        help="System whose scores the others' are compared with: by default the first winner, or the first of all.",
+    )(command)
+
+
+def training_option(command: F) -> F:
+    """What systems were trained on."""
+    return click.option(
+        "--train-table",
+        type=existing(dir_okay=False),
+        multiple=True,
+        help="Table of images that systems were trained on; what the test set shares with it is reported.",
+    )(command)
+
+
+def comparison_options(command: F) -> F:
+    """What `compare` and `reproduce` have in common."""
+    for option in (
+        click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for record.json and the tables in every format."),
+        click.option("--format", "style", type=click.Choice(["terminal", "markdown", "csv", "latex", "json"]), default="terminal", show_default=True, help="What to print."),
+        click.option("--rule", type=click.Choice(["networks", "weights", "architectures"]), default="networks", show_default=True, help="How parameters of ensembles are counted."),
+        scoring_options,
+        reference_option,
+        training_option,
+        table_options,
+        click.option("--no-predictions", is_flag=True, help="Leave the published scores out, even if they were fetched."),
+        click.option("--labels", type=existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
+        click.option("--predictions", type=existing(), multiple=True, help="Folder or file of per-image scores; may be repeated. Without it, the published scores are taken if they were fetched."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
