@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 import zoo
-from evaluate.jobs import Job, trained, untrained
+from evaluate.alignment import align
+from evaluate.jobs import Job, trained
+from evaluate.jobs import untrained as random
+from evaluate.labels import Labels
 from evaluate.predict import Progress, Settings, predict
-from evaluate.predictions import write_predictions
+from evaluate.predictions import Predictions, write_predictions
 from evaluate.published import write_published
+from evaluate.skipped import without_skipped
 from evaluate.testset import read_test_set
 from weights.files import find
 from zoo.errors import UsageError
@@ -20,11 +25,24 @@ from zoo.files import make_folder
 from zoo.runtime import Device, Precision, check
 
 
-class Written(msgspec.Struct, frozen=True):
-    """The files that were written, and what a reader of them must know."""
+class Written(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What a run came to.
+
+    Attributes:
+        files: Those that were written.
+        predictions: What is in them.
+        labels: What the images are, where a table says so.
+    """
 
     files: tuple[Path, ...]
-    notes: tuple[str, ...]
+    predictions: Predictions
+    labels: Labels | None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the predictions must know."""
+        skipped = [f"{image} was skipped: {why}." for image, why in self.predictions.skipped.items()]
+        return (*self.predictions.notes, *skipped)
 
 
 def predict_to(
@@ -34,7 +52,7 @@ def predict_to(
     labels: Path | None = None,
     *,
     weights: Path | None = None,
-    seed: int | None = None,
+    untrained: int | None = None,
     members: Sequence[str] = (),
     folds: Sequence[int] = (),
     stage: str | None = None,
@@ -61,7 +79,7 @@ def predict_to(
         test_set: The folder of images.
         labels: Their table, where it is not the folder's own.
         weights: The folder of trained files.
-        seed: Of random weights, instead of trained ones.
+        untrained: Seed of random weights, instead of trained ones.
         members: Members that take part; all where empty.
         folds: Folds that take part; all where empty.
         stage: The only stage of trained files wanted.
@@ -81,7 +99,7 @@ def predict_to(
         MelanomaZooError: Something is missing, broken, or not there on this machine.
     """
     card = zoo.card(system)
-    if (weights is None) == (seed is None):
+    if (weights is None) == (untrained is None):
         raise UsageError(
             "say which weights: --weights DIR for trained files, or --untrained SEED for random ones"
             + ("; not both" if weights else "")
@@ -98,7 +116,7 @@ def predict_to(
         files = find(card, weights, members=members, folds=folds, stage=stage)
         job = trained(card, files, number_of_views=views)
     else:
-        job = untrained(card, seed or 0, members=members, folds=folds, number_of_views=views)
+        job = random(card, untrained or 0, members=members, folds=folds, number_of_views=views)
     images = read_test_set(
         test_set, labels, columns=columns, diagnoses=diagnoses, on_error=on_error, limit=limit,
         workers=workers or 2, progress=progress,
@@ -109,4 +127,22 @@ def predict_to(
     if as_csv:
         write_published(found, images.labels, output.with_suffix(".csv"))
         written.append(output.with_suffix(".csv"))
-    return Written(tuple(written), found.notes)
+    return Written(files=tuple(written), predictions=found, labels=images.labels)
+
+
+def ranking(written: Written) -> dict[str, float]:
+    """How many images there are, and where both classes are among them ROC-AUC and average precision."""
+    found, labels = written.predictions, written.labels
+    figures = {"images": float(found.table["image"].nunique()), "skipped": float(len(found.skipped))}
+    if labels is None:
+        return figures
+    (predictions,), labels = without_skipped([found], labels)
+    truth = labels.table["melanoma"].to_numpy(dtype=bool)
+    if truth.all() or not truth.any():
+        return figures
+    scores = align(predictions, labels).scores
+    return {
+        **figures,
+        "roc_auc": float(roc_auc_score(truth, scores)),
+        "average_precision": float(average_precision_score(truth, scores)),
+    }

@@ -44,7 +44,8 @@ from reports.terminal import progress
 @click.option(
     "--csv", "as_csv", is_flag=True, help="Write the published layout too: one blended score per image."
 )
-def predict(system: str, test_set: Path | None, labels: Path | None, weights: Path | None, untrained: int | None, members: tuple[str, ...], folds: tuple[int, ...], stage: str | None, output: Path, as_csv: bool, **options: Any) -> None:  # fmt: skip
+@click.option("--wandb", is_flag=True, help="Log settings, progress and scores to Weights & Biases.")
+def predict(system: str, test_set: Path | None, output: Path, wandb: bool, **options: Any) -> None:
     """Run SYSTEM on the images of a test set, and write its predictions.
 
     Finished work is kept: the same command goes on where it was stopped, and computes again only
@@ -56,15 +57,21 @@ def predict(system: str, test_set: Path | None, labels: Path | None, weights: Pa
       melanoma-zoo predict first_place --test-set DIR --weights DIR --folds 0 --output first.parquet --csv
       melanoma-zoo predict sge_b3 --test-set DIR --untrained 0 --limit 20 --output trial.parquet
     """
-    from evaluate.run import predict_to
+    from evaluate.run import predict_to, ranking
+    from reports.tracking import tracked
 
     if test_set is None:
         raise click.UsageError("give the folder of images: --test-set DIR")
-    with progress() as step:
-        written = predict_to(
-            output, system, test_set, labels, weights=weights, seed=untrained, members=members, folds=folds,
-            stage=stage, as_csv=as_csv, progress=step, **options,
-        )  # fmt: skip
+    settings = {"system": system, "test_set": test_set, **options}
+    with tracked(wandb, config=settings, name=system) as log, progress() as step:
+
+        def follow(what: str, done: int, total: int) -> None:
+            step(what, done, total)
+            log({what: done / total})
+
+        written = predict_to(output, system, test_set, **options, progress=follow)
+        if wandb:
+            log(ranking(written), final=True)
     click.echo(f"wrote {', '.join(map(str, written.files))}", err=True)
     for note in written.notes:
         click.echo(f"note: {one_line(note)}", err=True)
