@@ -305,7 +305,9 @@ def test_a_file_of_another_kernel_that_does_not_fit_elsewhere_changes_nothing(tm
     torch.save(state, tmp_path / "a.pth")
     onto = network("attention")
     refused(
-        tmp_path / "a.pth", r"'attention': classifier.bias is \(3,\) in the file, \(2,\) in the network; check", onto
+        tmp_path / "a.pth",
+        r"'attention': classifier.bias is \(3,\) in the file, \(2,\) in the network; check",
+        onto,
     )
     assert onto.backbone.blocks[4].sa.conv.kernel_size == (9, 9)
 

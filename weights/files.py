@@ -204,14 +204,14 @@ def search(
         CheckpointError: There is no such folder, or the card names no files.
         UsageError: There is no such member, fold or stage.
     """
-    wanted_members = [system.member(name).name for name in members or [m.name for m in system.members]]
+    chosen_members = {system.member(name).name for name in members or [m.name for m in system.members]}
     wanted_folds = folds_of(system, folds)
     stages = stages_of(system, stage)
     claims, problems = _claims(system, folder)
     slots: list[Slot] = []
     files: dict[Slot, Path] = {}
     missing: list[str] = []
-    for member in dict.fromkeys(wanted_members):
+    for member in (m.name for m in system.members if m.name in chosen_members):
         there = {each: [fold for fold in wanted_folds if (member, fold, each) in claims] for each in stages}
         best = max(stages, key=lambda each: len(there[each]))
         slots += (chosen := [Slot(member, fold, best) for fold in wanted_folds])
