@@ -6,14 +6,19 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import torch
 
 import cli
+import weights
+import zoo
+from zoo.errors import CheckpointError
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/methods.md")
+PAGES = ("README.md", "docs/methods.md", "docs/weights.md")
 METHODS = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 
 
@@ -32,8 +37,11 @@ def test_names_exist(name: str) -> None:
 @pytest.mark.parametrize("line", lines())
 def test_command_lines_have_their_options(line: str) -> None:
     words = shlex.split(line)[1:]
-    command = cli.main.get_command(click.Context(cli.main), words[0])
-    assert command is not None, words[0]
+    command: click.Command | None = cli.main
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        command = command.get_command(click.Context(command), name)
+        assert command is not None, name
     known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
     assert {word for word in words if word.startswith("--")} <= known | {"--help"}
 
@@ -47,3 +55,27 @@ def test_links_lead_somewhere(page: str) -> None:
             assert target[1:] in {re.sub(r"[^\w-]", "", h.lower().replace(" ", "-")) for h in headings}
         elif "://" not in target:
             assert ((ROOT / page).parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_code_of_the_page_on_weights_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DIR").mkdir()
+    with pytest.raises(CheckpointError, match="DIR: 5 of 5 files of s2_cbam_b3 are missing"):
+        exec(code, {})
+    trained = zoo.build("s2_cbam_b3")
+    names = weights.official_keys(trained, "attention")
+    state = {name: trained.state_dict()[ours] for name, ours in names.items()}
+    for fold in range(5):
+        torch.save(state, tmp_path / "DIR" / f"{zoo.card('s2_cbam_b3').members[0].name}_best_fold{fold}.pth")
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert len(found["files"]) == 5
+    assert list(found["complete"]) == ["s2_cbam_b3"]
+    assert found["system"].assumptions[0].settled == "cbam.kernel_size is 49 in the trained files"
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(weights\.[a-z_]+)`", (ROOT / "docs/weights.md").read_text(encoding="utf-8")))))  # fmt: skip
+def test_functions_of_the_page_on_weights_exist(name: str) -> None:
+    assert name.partition(".")[2] in weights.__all__
