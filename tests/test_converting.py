@@ -171,6 +171,33 @@ def test_copies_of_copies_are_copies(system: System, tmp_path: Path) -> None:
     assert copies.origin(again).source_sha256 == sha256(once)
 
 
+def test_a_copy_of_a_keras_file_is_its_network(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    text = CARD.replace("tiny_networks", "tiny_keras").replace("Tiny networks", "Tiny Keras")
+    text = (
+        text.replace("test_efficientnet", "tf_efficientnet_b0")
+        .replace('"enet"', '"keras"')
+        .replace(".PTH", ".h5")
+    )
+    system = zoo.register(parse(text))
+    try:
+        trained = zoo.build(system.name, "plain", seed=3)
+        path = tmp_path / "plain" / "final_fold0.h5"
+        path.parent.mkdir()
+        with h5py.File(path, "w") as file:
+            for name, ours in weights.official_keys(trained, "keras").items():
+                value = trained.state_dict()[ours]
+                order = {2: (1, 0), 4: (2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0)}
+                file[f"model_weights/any/{name}"] = value.permute(order.get(value.ndim, (0,))).numpy()
+        (found,) = weights.find(system, tmp_path, members=["plain"], folds=[0])
+        copy = weights.convert(system, found, tmp_path / "out")
+        assert copy == tmp_path / "out" / "plain" / "final_fold0.safetensors"
+        assert same(weights.load(zoo.build(system.name, "plain"), copy), trained)
+        assert copies.origin(copy).source_layout == "keras"
+    finally:
+        zoo.unregister("tiny_keras")
+
+
 # Writing
 
 

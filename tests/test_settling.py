@@ -211,6 +211,12 @@ def test_stages_of_different_kernels_are_told_apart(tmp_path: Path) -> None:
     assert loaded.backbone.blocks[4].sa.conv.kernel_size == (3, 3)
 
 
+def test_a_member_that_agrees_with_its_file_stays_as_it_is(tmp_path: Path) -> None:
+    backwards = replace(ASSUMED, attention=(replace(ASSUMED.attention[1], after=(3, 1)),))
+    path = saved(network(backwards), tmp_path / "a.pth")
+    assert weights.settle(backwards, path) == (backwards, ("sge.groups",))
+
+
 def test_what_has_no_such_option_is_not_even_read(tmp_path: Path) -> None:
     plain = replace(ASSUMED, attention=(Attention(module="s2_mlp_v2", after=(3,)),))
     assert weights.settle(plain, tmp_path / "absent.pth") == (plain, ())
@@ -276,10 +282,16 @@ def test_the_tables_show_what_is_settled(card_files: dict[int, Path]) -> None:
 
 
 def test_folds_of_one_member_must_agree(card_files: dict[int, Path]) -> None:
-    with pytest.raises(
-        CheckpointError, match=r"7.safetensors and .*49.safetensors are of networks of different"
-    ):
+    with pytest.raises(CheckpointError, match=r"share one: cbam.kernel_size is 7 and cbam.kernel_size is 49"):
         weights.settled(zoo.card("s2_cbam_b3"), files(card_files[7], 0) + files(card_files[49], 1))
+
+
+def test_a_file_that_tells_nothing_leaves_the_assumption(card_files: dict[int, Path], tmp_path: Path) -> None:
+    save_file({"other": torch.zeros(1)}, tmp_path / "a.safetensors")
+    both = files(card_files[49], 0) + files(tmp_path / "a.safetensors", 1)
+    for order in (both, both[::-1]):
+        found = weights.settled(zoo.card("s2_cbam_b3"), order)
+        assert {each.kind for each in found.assumptions} == {"assumed"}
 
 
 def test_without_files_nothing_is_settled() -> None:
