@@ -108,7 +108,7 @@ def measure(what: str, files: list[Path], weights: Path, batch: int, device: str
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mib": peak, "probabilities": probabilities}))  # noqa: T201
+    print(json.dumps({"seconds": seconds, "peak_mib": peak, "probabilities": probabilities}))
 
 
 def fresh(*words: object, cache: str) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def main() -> None:
                     place / "weights.pth", batch, precision, cache=str(place / f"kept-{number}"),
                 )  # fmt: skip
                 found[variant].append(answer)
-                print(variant, f"{answer['seconds']:.1f} s", file=sys.stderr, flush=True)  # noqa: T201
+                print(variant, f"{answer['seconds']:.1f} s", file=sys.stderr, flush=True)
     _report(found, len(files), given, fingerprint())
 
 
@@ -174,17 +174,17 @@ def _report(
     print(
         f"{machine.cpu}, {machine.cores} cores, {', '.join(machine.gpus) or 'no GPU'}; Python {machine.python}, torch {machine.torch},"
     )
-    print(f"timm {machine.timm}. {count} images, {given.rounds} rounds in turn, medians (range).\n")  # noqa: T201
+    print(f"timm {machine.timm}. {count} images, {given.rounds} rounds in turn, medians (range).\n")
     print(
         "| what | batch | precision | seconds | images/s | ours fp32 is faster by | peak memory, MiB | max difference of p |"
     )
-    print("|:--|--:|:--|--:|--:|--:|--:|--:|")  # noqa: T201
+    print("|:--|--:|:--|--:|--:|--:|--:|--:|")
     for (what, batch, precision), answers in found.items():
         times = [each["seconds"] for each in answers]
         median = statistics.median(times)
         peak = max(each["peak_mib"] for each in answers)
         apart = max(abs(a - b) for a, b in zip(answers[0]["probabilities"], exact, strict=True))
-        print(  # noqa: T201
+        print(
             f"| {'published loop' if what == 'loop' else 'predict'} | {batch or 'auto'} | {precision} "
             f"| {median:.1f} ({min(times):.1f}–{max(times):.1f}) | {count / median:.2f} | {median / own:.2f} "
             f"| {peak:,.0f} | {apart:.1e} |"

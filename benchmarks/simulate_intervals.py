@@ -219,7 +219,7 @@ def main() -> None:
     run = partial(simulate, studies=options.studies, resamples=options.resamples, seed=options.seed)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         found = [each for tallies in pool.map(run, DESIGNS) for each in tallies]
-    print(table(found))  # noqa: T201
+    print(table(found))
 
 
 if __name__ == "__main__":
