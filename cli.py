@@ -197,7 +197,10 @@ def _scoring_options(command: F) -> F:
     """What `score`, `audit`, `compare` and `reproduce` have in common."""
     for option in (
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the resamples."),
-        click.option("--resamples", type=click.IntRange(40, 1_000_000), default=1000, show_default=True, help="Bootstrap resamples of each interval."),
+        click.option(
+            "--resamples", type=click.IntRange(40, 1_000_000), show_default="10000; 1000 for paper and large test sets",
+            help="Bootstrap resamples of each interval.",
+        ),
         click.option(
             "--protocol", type=click.Choice(["clinical", "paper"]), default="clinical", show_default=True,
             help="clinical: intervals over patients. paper: what the paper's authors report.",
@@ -274,7 +277,7 @@ def score(
     files: tuple[Path, ...],
     labels: Path,
     protocol: str,
-    resamples: int,
+    resamples: int | None,
     seed: int,
     reference: str | None,
     extra: bool,
@@ -297,6 +300,7 @@ def score(
     from evaluate.clinical import clinical
     from reports import clinical as clinic
     from reports.comparison import read_inputs
+    from reports.differences import reference as reference_of
     from reports.tables import scored
 
     inputs = read_inputs(files, labels, extra=extra)
@@ -304,7 +308,7 @@ def score(
     _say_left_out(inputs.left_out)
     found = run(inputs.predictions, inputs.labels, protocol, resamples=resamples, seed=seed)
     more = clinical(inputs.predictions, inputs.labels, request, resamples=resamples, seed=seed)
-    tables = [*scored(found, reference), *clinic.tables(more)]
+    tables = [*scored(found, reference), *clinic.tables(more, reference_of(found, reference))]
     if as_json:
         print_json({**fields(found), **fields(more)})
     else:
@@ -435,7 +439,8 @@ def compare(systems: tuple[str, ...], request: Request, **options: Any) -> None:
 
 @main.command()
 @_comparison_options
-def reproduce(**options: Any) -> None:
+@_clinical_options
+def reproduce(request: Request, **options: Any) -> None:
     """Check the paper's claims one by one, and say what each holds under.
 
     No claim is about time, so nothing is timed.
@@ -445,7 +450,7 @@ def reproduce(**options: Any) -> None:
     """
     from reports.comparison import reproduce as run
 
-    _report(run, (), "claims", latency=False, device="auto", **options)
+    _report(functools.partial(run, request=request), (), "claims", latency=False, device="auto", **options)
 
 
 def _report(

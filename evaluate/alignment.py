@@ -73,7 +73,8 @@ def _images(predictions: Predictions, labels: Labels) -> pd.Series[str]:
     table, path = predictions.table, predictions.path
     known = labels.table.index
     image = table["image"].map(labels.image_of)
-    image = image.fillna(originals(table["image"], known))
+    if image.isna().any():
+        image = image.fillna(originals(table["image"], known))
     unknown = known.get_indexer(pd.Index(image)) < 0
     if unknown.any():
         row = table.index[unknown][0]

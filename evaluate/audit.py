@@ -17,7 +17,7 @@ from evaluate.duplicates import ImageHashes, near_duplicates
 from evaluate.findings import SEVERITIES, AuditFinding, Evidence, Outcome, many
 from evaluate.labels import Labels
 from evaluate.overlap import TrainingTable, overlap, without
-from evaluate.power import Detectable, detectable
+from evaluate.power import LARGEST_RESAMPLES, Detectable, detectable
 from evaluate.predictions import Predictions, card_of, files_of, read_predictions, system_of
 from evaluate.scores import Scores, score
 from zoo.errors import InputError
@@ -150,7 +150,7 @@ def audit(
     *,
     scores: Scores | None = None,
     protocol: str = "clinical",
-    resamples: int = 1000,
+    resamples: int | None = None,
     seed: int = 0,
     training: Sequence[TrainingTable] = (),
     runs: Sequence[Predictions] = (),
@@ -168,7 +168,7 @@ def audit(
         scores: Figures of the same systems where they were computed already: their protocol,
             resamples and seed are then used.
         protocol: `clinical` or `paper`, where they were not.
-        resamples: Bootstrap resamples.
+        resamples: Bootstrap resamples; None leaves their number to the protocol.
         seed: Seed of the resamples.
         training: Tables of images that systems were trained on.
         runs: Further predictions of systems in the comparison, to be compared with the first.
@@ -196,7 +196,9 @@ def audit(
         aligned=aligned,
         unusable=broken,
         scores=scores,
-        pairs=detectable(aligned, labels, resamples=resamples, seed=seed) if usable else (),
+        pairs=detectable(aligned, labels, resamples=resamples or LARGEST_RESAMPLES, seed=seed)
+        if usable
+        else (),
         training=tuple(training),
         runs=tuple(runs),
         images=images,

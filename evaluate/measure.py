@@ -99,15 +99,16 @@ def threshold(ranking: Ranking, point: OperatingPoint) -> float:
     """The score that an operating point is on these images; infinite where only calling nothing is."""
     if point.by == "threshold":
         return point.value
-    index = _index(ranking.curve(ranking.unweighted), point).item()
+    index = crossing(ranking.curve(ranking.unweighted), point).item()
     return float(ranking.thresholds[index]) if index >= 0 else np.inf
 
 
 def _counts(ranking: Ranking, curve: Curve, point: OperatingPoint, weights: Counts) -> Confusion:
     if point.by == "threshold":
         return ranking.at(point.value, weights)
-    return curve.at(_index(curve, point))
+    return curve.at(crossing(curve, point))
 
 
-def _index(curve: Curve, point: OperatingPoint) -> npt.NDArray[np.intp]:
+def crossing(curve: Curve, point: OperatingPoint) -> npt.NDArray[np.intp]:
+    """Index of the threshold that a sensitivity or specificity is reached at, one per resample."""
     return curve.reaching(point.value) if point.by == "sensitivity" else curve.keeping(point.value)

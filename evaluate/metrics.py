@@ -104,16 +104,24 @@ class Ranking:
         scores: One score per image, shape (images,); higher is more suspicious.
         melanoma: Whether an image is of a melanoma, shape (images,).
         clusters: Number of the cluster of each image, from 0, shape (images,).
+        only: Images that are counted, shape (images,); all where None. The others still give thresholds, so
+            that a part of the images can be looked at where the whole crosses one.
 
     Attributes:
         thresholds: Distinct scores of melanomas, from the highest down.
     """
 
     def __init__(
-        self, scores: Floats, melanoma: npt.NDArray[np.bool_], clusters: npt.NDArray[np.intp]
+        self,
+        scores: Floats,
+        melanoma: npt.NDArray[np.bool_],
+        clusters: npt.NDArray[np.intp],
+        *,
+        only: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.thresholds = np.unique(scores[melanoma])[::-1]
         self._scores, self._melanoma, self._clusters = scores, melanoma, clusters
+        self._only = np.ones_like(melanoma) if only is None else only
         # The first threshold that an image's score reaches; one past the last where it reaches none.
         reached = np.searchsorted(-self.thresholds, -scores)
         size = len(self.thresholds) + 1
@@ -127,6 +135,10 @@ class Ranking:
     def unweighted(self) -> Counts:
         """Weights under which every image counts once: those of the test set itself."""
         return np.ones((self._clusters.max() + 1, 1), dtype=np.int32)
+
+    def within(self, mask: npt.NDArray[np.bool_]) -> Ranking:
+        """The same ranking, of which only some images are counted."""
+        return Ranking(self._scores, self._melanoma, self._clusters, only=mask)
 
     def curve(self, weights: Counts) -> Curve:
         """Counts at all thresholds.
@@ -158,6 +170,7 @@ class Ranking:
 
     def _adder(self, which: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp], size: int) -> sparse.csr_array:
         """Adds the weights of chosen images up by row: (size, clusters) @ (clusters, resamples)."""
+        which = which & self._only
         ones = np.ones(np.count_nonzero(which), dtype=np.int32)
         shape = (size, self._clusters.max() + 1)
         return sparse.csr_array((ones, (rows[which], self._clusters[which])), shape=shape)

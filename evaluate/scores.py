@@ -10,19 +10,16 @@ import numpy as np
 import pandas as pd
 
 from evaluate import protocols
-from evaluate.alignment import Aligned, align
+from evaluate.alignment import align
 from evaluate.labels import Labels
 from evaluate.measure import measure, replicates, threshold
 from evaluate.metrics import Floats, Ranking
 from evaluate.paired import Difference, differences, groups
 from evaluate.predictions import Kind, Predictions, system_title
 from evaluate.protocols import Column, Protocol
-from evaluate.resampling import LEVEL, RESAMPLES, interval, undefined
+from evaluate.resampling import LEVEL, effective_clusters, enough, interval, undefined
 from evaluate.textbook import tests
 from zoo.errors import UsageError
-
-FEWEST_RESAMPLES = 40
-"""With fewer, a tail of a 95% percentile interval would hold less than one resample."""
 
 _RANKS = "The scores are ranks, or not known to be probabilities: 0.5 is only a point on their scale."
 
@@ -119,7 +116,7 @@ def score(
     labels: Labels,
     protocol: str = "clinical",
     *,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> Scores:
     """Scores systems on the same lesion images.
@@ -132,7 +129,8 @@ def score(
         predictions: One for each system.
         labels: Of all images, and no others.
         protocol: `clinical` or `paper`.
-        resamples: How often to resample, at least `FEWEST_RESAMPLES`.
+        resamples: How often to resample, at least `evaluate.resampling.FEWEST_RESAMPLES`; None leaves it
+            to the protocol (`Protocol.resamples_of`).
         seed: Seed of the resamples.
 
     Raises:
@@ -141,8 +139,14 @@ def score(
     """
     plan = protocols.named(protocol)
     aligned = [align(each, labels) for each in predictions]
-    rankings = _rankings(aligned, labels, plan)
-    drawn = _replicates(rankings, plan.columns, resamples, seed)
+    if not aligned:
+        raise UsageError("no predictions to score; name at least one file")
+    melanoma = labels.table["melanoma"].to_numpy()
+    clusters, _ = pd.factorize(labels.table["patient"] if plan.cluster == "patient" else labels.table.index)
+    rankings = [Ranking(each.scores, melanoma, clusters) for each in aligned]
+    size = effective_clusters(melanoma, clusters)
+    resamples = enough(plan.resamples_of(int(clusters.max()) + 1) if resamples is None else resamples)
+    drawn = replicates(rankings, plan.columns, resamples, seed)
     points = np.stack([measure(ranking, plan.columns, ranking.unweighted)[:, 0] for ranking in rankings])
     systems = []
     for given, scored, ranking, figures, values in zip(
@@ -157,7 +161,7 @@ def score(
                 sha256=given.sha256,
                 rows_per_image=scored.rows_per_image,
                 metrics={
-                    column.name: _metric(column, ranking, point, replicated, scored.kind)
+                    column.name: _metric(column, ranking, point, replicated, size, scored.kind)
                     for column, point, replicated in zip(plan.columns, figures.tolist(), values, strict=True)
                 },
                 notes=scored.notes,
@@ -167,17 +171,21 @@ def score(
     textbook = tests(
         plan.columns,
         np.stack([each.scores for each in aligned]),
-        labels.table["melanoma"].to_numpy(),
+        melanoma,
         cuts,
-        [not _chosen_here(column.name, systems) for column in plan.columns],
+        [
+            [each.metrics[column.name].threshold_from == "fixed" for column in plan.columns]
+            for each in systems
+        ],
+        None if plan.cluster == "image" else clusters,
     )
-    found = differences([each.system for each in systems], plan.columns, points, drawn, seed, textbook)
+    found = differences([each.system for each in systems], plan.columns, points, drawn, seed, size, textbook)
     return Scores(
         protocol=plan.name,
         labels=labels.path,
         labels_sha256=labels.sha256,
         n=len(labels.table),
-        positives=int(labels.table["melanoma"].sum()),
+        positives=int(melanoma.sum()),
         patients=labels.patients,
         cluster=plan.cluster,
         level=LEVEL,
@@ -195,7 +203,7 @@ def difference(
     metric: str,
     labels: Labels,
     *,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> Difference:
     """A figure of the `clinical` protocol of one system minus that of another, paired.
@@ -211,27 +219,16 @@ def difference(
     return next(each for each in found if each.metric == metric)
 
 
-def _rankings(aligned: Sequence[Aligned], labels: Labels, plan: Protocol) -> list[Ranking]:
-    if not aligned:
-        raise UsageError("no predictions to score; name at least one file")
-    melanoma = labels.table["melanoma"].to_numpy()
-    units = labels.table["patient"] if plan.cluster == "patient" else labels.table.index
-    clusters, _ = pd.factorize(units)
-    return [Ranking(each.scores, melanoma, clusters) for each in aligned]
-
-
-def _replicates(rankings: Sequence[Ranking], columns: Sequence[Column], resamples: int, seed: int) -> Floats:
-    if resamples < FEWEST_RESAMPLES:
-        raise UsageError(f"{resamples} resamples are too few; take at least {FEWEST_RESAMPLES}")
-    return replicates(rankings, columns, resamples, seed)
-
-
-def _metric(column: Column, ranking: Ranking, point: float, values: Floats, kind: Kind) -> Metric:
+def _metric(
+    column: Column, ranking: Ranking, point: float, values: Floats, size: float, kind: Kind
+) -> Metric:
     """A figure from its value on the test set and its values in the resamples."""
     at_fixed = column.point is not None and column.point.by == "threshold"
     chosen_on: Literal["test set", "each resample"] = "each resample" if column.mean else "test set"
     reason = undefined(values)
-    low, high = (None, None) if column.mean else interval(values)
+    low, high = (None, None) if column.mean else interval(values, size)
+    if low is not None and low == high:
+        low, high, reason = None, None, "no interval: the same in every resample"
     mean = None if reason else float(np.nanmean(values))
     return Metric(
         value=mean if column.mean else point,
@@ -243,10 +240,6 @@ def _metric(column: Column, ranking: Ranking, point: float, values: Floats, kind
         undefined=int(np.isnan(values).sum()),
         note=_RANKS if at_fixed and kind == "rank" else "",
     )
-
-
-def _chosen_here(figure: str, systems: Sequence[SystemScores]) -> bool:
-    return any(each.metrics[figure].threshold_from == "test set" for each in systems)
 
 
 def _grouped(systems: Sequence[SystemScores], found: Sequence[Difference]) -> tuple[SystemScores, ...]:

@@ -136,9 +136,11 @@ def reproduce(
     settings: Settings,
     inputs: Inputs | None = None,
     progress: Progress | None = None,
+    *,
+    request: Request | None = None,
 ) -> Record:
-    """A comparison by both protocols, with verdicts on the paper's claims."""
-    record = compare(systems, settings, inputs, progress)
+    """A comparison by both protocols, with verdicts on the paper's claims, and what a clinic asks for."""
+    record = compare(systems, settings, inputs, progress, request=request)
     wanted = claims()
     if inputs:
         others = [name for name in ("paper", "clinical") if name != settings.protocol]

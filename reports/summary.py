@@ -6,14 +6,14 @@ from collections import Counter
 
 from evaluate.audit import Audit
 from evaluate.findings import many
-from evaluate.operating import AtPoint
+from evaluate.operating import AtPoint, OperatingPoints
 from evaluate.paired import ALPHA, Difference, against
 from evaluate.protocols import OperatingPoint, named
 from evaluate.scores import Metric, Scores, SystemScores
 from evaluate.subgroups import Subgroups
-from reports.clinical import CHOSEN, estimated
 from reports.differences import reference
 from reports.figures import estimate, with_sign
+from reports.operating import CHOSEN, estimated, separation
 from reports.record import Record
 from reports.render import Table
 
@@ -49,7 +49,7 @@ def _summary(record: Record, scores: Scores) -> Table:
         ),
         rows,
         (
-            *_separation(scores, titles, name),
+            *_separation(record, scores, titles, name),
             *_thresholds(record, scores, point),
             *(_caveats(record.audit) if record.audit else ()),
             *(_gaps(record.clinical.subgroups) if record.clinical and record.clinical.subgroups else ()),
@@ -93,7 +93,7 @@ def _specificity(system: SystemScores, locked: AtPoint | None) -> str:
     )
 
 
-def _separation(scores: Scores, titles: dict[str, str], name: str) -> list[str]:
+def _separation(record: Record, scores: Scores, titles: dict[str, str], name: str) -> list[str]:
     pairs = [each for each in scores.differences if each.metric == "roc_auc"]
     if not pairs:
         return []
@@ -103,8 +103,30 @@ def _separation(scores: Scores, titles: dict[str, str], name: str) -> list[str]:
         f"{apart} of {len(pairs)} pairs of systems can be told apart by ROC-AUC (Holm over all); systems that "
         "share a letter cannot.",
         *(f"Some pairs are left open: {reason}." for reason in reasons),
+        *_at_points(record, scores),
         f"* told apart from {titles[name]} when only this column is looked at (Holm over it).",
     ]
+
+
+def _at_points(record: Record, scores: Scores) -> list[str]:
+    """Pairs that can be told apart at operating points: those asked for, or else the protocol's own."""
+    asked = record.clinical.operating_points if record.clinical else None
+    if asked and asked.comparisons:
+        counts = [
+            separation(each, figure)
+            for each in asked.comparisons
+            for figure in ("sensitivity", "specificity")
+            if not (figure == each.wanted.by and _all_chosen(asked, each.wanted))
+        ]
+        return [f"Pairs told apart at operating points (Holm over all of each): {', '.join(counts)}."]
+    own = [each for each in scores.differences if each.metric == "specificity"]
+    apart = sum(each.separable is True for each in own)
+    return [f"{apart} of {len(own)} pairs can be told apart by specificity at that sensitivity{CHOSEN}."]
+
+
+def _all_chosen(asked: OperatingPoints, point: OperatingPoint) -> bool:
+    """Whether the test set itself chose every threshold of a point, so that all reach it alike."""
+    return all(row.threshold_from == "test set" for row in asked.rows if row.wanted == point)
 
 
 def _thresholds(record: Record, scores: Scores, point: OperatingPoint) -> list[str]:
@@ -141,10 +163,14 @@ def _caveats(found: Audit) -> list[str]:
 def _gaps(found: Subgroups) -> list[str]:
     """The gaps between subgroups that survive Holm's correction."""
     survive = [
-        f"{system.title} in {group.title.lower()} {group.group} ({estimated(each.gap, with_sign)})"
+        f"{system.title} in {group.title.lower()} {group.group}, {what} {estimated(each.gap, with_sign)}"
         for system in found.systems
-        for group, each in zip(found.groups, system.groups, strict=True)
+        for what, groups in (
+            (found.title, system.groups),
+            *((f"{at.figure} at {at.wanted.by} {at.wanted.value:.4g}", at.groups) for at in system.at),
+        )
+        for group, each in zip(found.groups, groups, strict=True)
         if each.p_holm is not None and each.p_holm < ALPHA
     ]
-    count = f"{len(survive) or 'none'} of {many(found.compared, 'gap')} in {found.title} survives Holm's correction"
+    count = f"{len(survive) or 'none'} of {many(found.compared, 'gap')} survives Holm's correction"
     return [f"Subgroups: {count}{': ' if survive else ''}{'; '.join(survive)}."]
