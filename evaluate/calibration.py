@@ -189,10 +189,15 @@ def _of_systems(
     """Figures and bins of each system, all from the same resamples."""
     size = effective_clusters(melanoma, clusters)
     grouped = [Grouped(each, melanoma, clusters) for each in scores]
-    values = [each.figures() for each in grouped]
+    loss = np.stack([np.bincount(clusters, (each - melanoma) ** 2) for each in scores])
+    images = np.bincount(clusters).astype(np.float64)
+    brier = loss.sum(axis=1) / images.sum()
+    values = np.array([[one, *each.of_images()] for one, each in zip(brier, grouped, strict=True)])
 
     def figures(weights: Counts) -> Floats:
-        return np.stack([each.figures(weights) for each in grouped])
+        fits = np.stack([each.of_resamples(weights) for each in grouped])
+        times = weights.astype(np.float64)
+        return np.concatenate([(loss @ times / (images @ times))[:, np.newaxis], fits], axis=1)
 
     rows = max(each.rows for each in grouped)
     drawn = resampled(figures, int(clusters.max()) + 1, resamples, seed, rows=rows)

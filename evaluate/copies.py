@@ -39,7 +39,7 @@ def rows_per_image(names: pd.Series[str], image: pd.Series[str], path: str) -> i
     copy = pd.Series("", index=names.index)
     copies = names[names != image]
     copy[copies.index] = copies.str.extract(r"(_\d+)$", expand=False).fillna("")
-    wanted = set(copy)
+    wanted = set(copy.unique())
     count = image.value_counts(sort=False)
     incomplete = count.index[count < len(wanted)]
     if len(incomplete):

@@ -151,8 +151,7 @@ def _figures(
 ) -> list[list[Metric]]:  # fmt: skip
     def curve(ranking: Ranking, weights: Counts) -> Floats:
         found = []
-        for threshold in thresholds:
-            counts = ranking.at(threshold, weights)
+        for threshold, counts in zip(thresholds, ranking.at_all(tuple(thresholds), weights), strict=True):
             with np.errstate(divide="ignore", invalid="ignore"):
                 used = counts if prevalence is None else counts.at_prevalence(prevalence)
             found.append(net_benefit(used, threshold))

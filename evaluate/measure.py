@@ -11,8 +11,11 @@ from evaluate.metrics import AT_POINT, OF_CURVE, Confusion, Counts, Curve, Float
 from evaluate.protocols import Column, OperatingPoint
 from evaluate.resampling import bootstrap
 
-_CELLS = 2**21
-"""Size of an array of weights or counts: bounds memory, whatever the number of images."""
+_CELLS = 2**19
+"""Size of an array of weights or counts: bounds memory, and stays in the processor's cache."""
+
+_NARROWEST = 16
+"""Resamples at a time, however many images there are: one by one each would cost a pass of its own."""
 
 
 def measure(
@@ -89,7 +92,7 @@ def resampled(
     Returns:
         Shape (..., resamples).
     """
-    chunk = max(1, _CELLS // max(clusters, rows))
+    chunk = max(_NARROWEST, _CELLS // max(clusters, rows))
     return np.concatenate(
         [figures(drawn) for drawn in bootstrap(clusters, resamples, seed, chunk=chunk)], axis=-1
     )

@@ -14,7 +14,7 @@ from evaluate.metrics import Counts, Floats
 MOST_IMAGES = 8192
 """With more images, resamples take images of nearly the same score together."""
 
-_CUTS = 2048
+_CUTS = 1024
 _ITERATIONS = 60
 _LONGEST_STEP = 3.0
 
@@ -69,44 +69,42 @@ class Grouped:
         self.rows = int(group.max()) + 1
         count = int(clusters.max()) + 1
         ones, shape = np.ones(len(scores), dtype=np.int32), (self.rows, count)
-        self._all = sparse.csr_array((ones, (group, clusters)), shape=shape)
-        self._ill = sparse.csr_array((ones[melanoma], (group[melanoma], clusters[melanoma])), shape=shape)
-        self._loss = np.bincount(clusters, (scores - melanoma) ** 2)
-        self._images = np.bincount(clusters).astype(np.float64)
+        self._all = sparse.csc_array((ones, (group, clusters)), shape=shape)
+        self._ill = sparse.csc_array((ones[melanoma], (group[melanoma], clusters[melanoma])), shape=shape)
         self._logits = None
         if inside(scores):
             logits = logit(scores)
             self._logits = np.bincount(group, logits) / np.bincount(group)
         self._fits = [np.full(2, np.nan)] * 2
 
-    def figures(self, weights: Counts | None = None) -> Floats:
-        """Brier score, slope, intercept, and intercept with the slope held at 1.
+    def of_images(self) -> Floats:
+        """Slope, intercept, and intercept with the slope held at 1, from every image by itself, shape (3,)."""
+        if self._logits is not None:
+            once = np.ones((len(self._scores), 1))
+            self._fits = [
+                recalibration(self._scores, self._melanoma, once, slope=slope)[:, 0]
+                for slope in (True, False)
+            ]
+        (intercept, slope), (in_the_large, _) = self._fits
+        return np.array([slope, intercept, in_the_large])
+
+    def of_resamples(self, weights: Counts) -> Floats:
+        """The same from groups of images.
 
         Args:
-            weights: How often each cluster counts, shape (clusters, resamples). None takes every image
-                once, and none together: shape (4,) then.
+            weights: How often each cluster counts, shape (clusters, resamples).
 
         Returns:
-            Shape (4, resamples).
+            Shape (3, resamples).
         """
-        if weights is None:
-            if self._logits is not None:
-                once = np.ones((len(self._scores), 1))
-                self._fits = [
-                    recalibration(self._scores, self._melanoma, once, slope=slope)[:, 0]
-                    for slope in (True, False)
-                ]
-            (intercept, slope), (in_the_large, _) = self._fits
-            return np.array([self._loss.sum() / self._images.sum(), slope, intercept, in_the_large])
-        brier = (self._loss @ weights) / (self._images @ weights)
-        fits = [np.full((2, weights.shape[1]), np.nan)] * 2
-        if self._logits is not None:
-            ill, everyone = self._ill @ weights, self._all @ weights
-            fits = [
-                _fit(self._logits, ill, everyone, slope=slope, start=start)
-                for slope, start in zip((True, False), self._fits, strict=True)
-            ]
-        return np.stack([brier, fits[0][1], fits[0][0], fits[1][0]])
+        if self._logits is None:
+            return np.full((3, weights.shape[1]), np.nan)
+        ill, everyone = self._ill @ weights, self._all @ weights
+        fits = [
+            _fit(self._logits, ill, everyone, slope=slope, start=start)
+            for slope, start in zip((True, False), self._fits, strict=True)
+        ]
+        return np.stack([fits[0][1], fits[0][0], fits[1][0]])
 
 
 def _fit(

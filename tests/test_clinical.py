@@ -53,7 +53,9 @@ def test_points_are_printed_and_marked(command) -> None:
     assert shown.exit_code == 0, shown.output
     lines = shown.output.splitlines()
     for point in ("sensitivity 0.9 †", "specificity 0.9 †"):
-        assert sum(point in line for line in lines) == 5  # two systems in two tables, one in that of differences
+        assert (
+            sum(point in line for line in lines) == 5
+        )  # two systems in two tables, one in that of differences
     assert "† at a threshold chosen on this test set: every figure of the row is optimistic" in shown.output
     assert "locked on development" not in shown.output
 
