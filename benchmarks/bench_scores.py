@@ -57,6 +57,12 @@ def paired(scores, truth, clusters, resamples):
     return differences([str(each) for each in range(len(scores))], COLUMNS, drawn[..., 0], drawn, 0)
 
 
+def partial_auc(y, scores):
+    """As the ISIC 2024 challenge computes it: flipped, capped at 20%, and McClish's scaling undone."""
+    scaled = reference.roc_auc_score(~y, -scores, max_fpr=0.2)
+    return 0.02 + (0.2 - 0.02) / (1.0 - 0.5) * (scaled - 0.5)
+
+
 def loop(scores, truth, clusters, resamples):
     """The same figures, one resample and system at a time."""
     (weights,) = bootstrap(PATIENTS, resamples, seed=0, chunk=resamples)
@@ -70,6 +76,7 @@ def loop(scores, truth, clusters, resamples):
             found[system, :, resample] = (
                 reference.roc_auc_score(y, its_scores),
                 reference.average_precision_score(y, its_scores),
+                partial_auc(y, its_scores),
                 reference.recall_score(y, called),
                 reference.recall_score(y, called, pos_label=0),
                 reference.balanced_accuracy_score(y, called),
