@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as reference
 
+from evaluate import find, read_labels
+from evaluate.alignment import align
 from evaluate.measure import measure, replicates, threshold
 from evaluate.metrics import AT_POINT, Ranking
 from evaluate.protocols import PROTOCOLS, Column, OperatingPoint
@@ -159,6 +161,27 @@ def test_the_partial_area_is_that_of_the_archives_scorer_itself(case):
         )
         assert found[0] == pytest.approx(scorer.auc(*given_), abs=1e-12)
         assert found[1] == pytest.approx(scorer.average_precision(*given_), abs=1e-12)
+
+
+ARCHIVE_AREA = {
+    "first_place": 0.6722337339411522, "s2_cbam_b3": 0.5845627849150435, "s2_mlp_b3": 0.5735598839618732,
+    "sge_b3": 0.6094695399917116, "second_place": 0.5595317032739329, "spatial_b3": 0.5807915457936179,
+    "third_place": 0.4663282221301285,
+}  # fmt: skip
+"""What `auc_above_sensitivity` of isic-challenge-scoring 5.6.0 gives for the published scores at 80%."""
+
+
+def test_the_published_scores_as_the_archives_scorer_has_them(proveai):
+    labels = read_labels(proveai / "test.csv")
+    truth = labels.table["melanoma"].to_numpy()
+    found = {}
+    for each in find(proveai / "predictions")[0]:
+        scores = align(each, labels).scores
+        ranking = Ranking(scores, truth, np.arange(len(truth)))
+        partial = measure(ranking, [COLUMNS["partial_auc"]], ranking.unweighted).item()
+        assert partial == pytest.approx(isic_2024(truth, scores), abs=1e-12)
+        found[each.system] = partial + 0.8 * (1 - auc_above_sensitivity(truth, scores)[1])
+    assert found == pytest.approx(ARCHIVE_AREA, abs=1e-12)
 
 
 @settings(deadline=None)
