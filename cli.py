@@ -306,8 +306,9 @@ def score(
     inputs = read_inputs(files, labels, extra=extra)
     assert inputs is not None
     _say_left_out(inputs.left_out)
-    found = run(inputs.predictions, inputs.labels, protocol, resamples=resamples, seed=seed)
-    more = clinical(inputs.predictions, inputs.labels, request, resamples=resamples, seed=seed)
+    given: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    found = run(inputs.predictions, inputs.labels, protocol, development=request.development, **given)
+    more = clinical(inputs.predictions, inputs.labels, request, **given)
     tables = [*scored(found, reference), *clinic.tables(more, reference_of(found, reference))]
     if as_json:
         print_json({**fields(found), **fields(more)})

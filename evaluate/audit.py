@@ -13,6 +13,7 @@ import msgspec
 
 from evaluate import checks_labels, checks_scores, checks_training
 from evaluate.alignment import Aligned, align
+from evaluate.development import Development
 from evaluate.duplicates import ImageHashes, near_duplicates
 from evaluate.findings import SEVERITIES, AuditFinding, Evidence, Outcome, many
 from evaluate.labels import Labels
@@ -157,6 +158,7 @@ def audit(
     images: ImageHashes | None = None,
     train_images: ImageHashes | None = None,
     unusable: Mapping[str, str] | None = None,
+    development: Mapping[str, Development] | None = None,
 ) -> Audit:
     """Looks for what could make a comparison wrong.
 
@@ -175,6 +177,7 @@ def audit(
         images: Hashes of the test images.
         train_images: Hashes of training images.
         unusable: Files that could not be read, and why.
+        development: Predictions that lock thresholds, by system.
 
     Raises:
         InputError: A run does not fit the labels.
@@ -189,7 +192,7 @@ def audit(
             broken[each.path] = str(error)
     usable = tuple(each for each in predictions if each.system in aligned)
     if scores is None and usable:
-        scores = score(usable, labels, protocol, resamples=resamples, seed=seed)
+        scores = score(usable, labels, protocol, resamples=resamples, seed=seed, development=development)
     evidence = Evidence(
         labels=labels,
         predictions=usable,
@@ -207,7 +210,7 @@ def audit(
     outcomes = {check: check(evidence) for check in CHECKS}
     found = [finding for outcome in outcomes.values() if not isinstance(outcome, str) for finding in outcome]
     shared = _shared(evidence)
-    rescored, unscored = _rescored(evidence, shared)
+    rescored, unscored = _rescored(evidence, shared, development)
     return Audit(
         findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
         checked=tuple(_checked(check, outcome) for check, outcome in outcomes.items()),
@@ -234,7 +237,9 @@ def _shared(evidence: Evidence) -> frozenset[str]:
     return frozenset(by_table | by_picture & set(evidence.labels.table.index))
 
 
-def _rescored(evidence: Evidence, shared: frozenset[str]) -> tuple[tuple[Rescored, ...], str]:
+def _rescored(
+    evidence: Evidence, shared: frozenset[str], development: Mapping[str, Development] | None
+) -> tuple[tuple[Rescored, ...], str]:
     """Figures with and without the shared lesion images; where there are none, why."""
     if not shared or evidence.scores is None:
         return (), ""
@@ -245,7 +250,9 @@ def _rescored(evidence: Evidence, shared: frozenset[str]) -> tuple[tuple[Rescore
             f"without them {many(len(labels.table), 'lesion image')} of at most one class would be left",
         )
     given = evidence.scores
-    again = score(left, labels, given.protocol, resamples=given.resamples, seed=given.seed)
+    again = score(
+        left, labels, given.protocol, resamples=given.resamples, seed=given.seed, development=development
+    )
     return tuple(
         Rescored(
             system=whole.system,

@@ -55,6 +55,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
         columns: Its figures, in order.
         resamples: How often it resamples where nothing else is asked for; None for as often as the number
             of clusters allows (`evaluate.resampling.usual_resamples`).
+        locks: Whether development predictions lock its thresholds, where there are any.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
     cluster: Literal["patient", "image"]
     columns: tuple[Column, ...]
     resamples: int | None = None
+    locks: bool = True
 
     def resamples_of(self, clusters: int) -> int:
         """How often it resamples that many clusters where nothing else is asked for."""
@@ -143,7 +145,7 @@ PROTOCOLS: dict[str, Protocol] = {
         title="Clinical",
         definition=(
             "Figures of the test set with 95% percentile intervals from a bootstrap that draws whole "
-            "patients; every resample chooses its own threshold, as the test set does."
+            "patients; a threshold that the test set chooses, every resample chooses anew."
         ),
         cluster="patient",
         columns=(
@@ -181,6 +183,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         cluster="image",
         resamples=1000,
+        locks=False,
         columns=(
             _AUC,
             _AVERAGE_PRECISION,

@@ -21,6 +21,7 @@ from benchmarks.results import Latency
 from benchmarks.timing import quick_latency, resolve
 from evaluate.audit import audit
 from evaluate.clinical import Clinical, Request, clinical
+from evaluate.development import Development
 from evaluate.labels import Labels, read_labels
 from evaluate.overlap import TrainingTable, read_training_table
 from evaluate.predictions import Predictions, find
@@ -104,7 +105,8 @@ def compare(
     Raises:
         MelanomaZooError: A card cannot be built, an input is wrong or missing, or the device is not there.
     """
-    scores = _score(systems, settings.protocol, settings, inputs)
+    development = request.development if request else {}
+    scores = _score(systems, settings.protocol, settings, inputs, development)
     if scores:
         reference(scores, settings.reference)  # A name without scores is told before the counting.
     elif settings.reference:
@@ -125,7 +127,13 @@ def compare(
         unscored="" if inputs else "no predictions",
         left_out=inputs.left_out if inputs else {},
         clinical=answers,
-        audit=audit(_chosen(systems, inputs), inputs.labels, scores=scores, training=inputs.training)
+        audit=audit(
+            _chosen(systems, inputs),
+            inputs.labels,
+            scores=scores,
+            training=inputs.training,
+            development=development,
+        )
         if inputs and scores
         else None,
     )
@@ -143,8 +151,9 @@ def reproduce(
     record = compare(systems, settings, inputs, progress, request=request)
     wanted = claims()
     if inputs:
+        development = request.development if request else {}
         others = [name for name in ("paper", "clinical") if name != settings.protocol]
-        more = [scores for name in others if (scores := _score(systems, name, settings, inputs))]
+        more = [scores for name in others if (scores := _score(systems, name, settings, inputs, development))]
         record = msgspec.structs.replace(record, scores=(*record.scores, *more))
     return msgspec.structs.replace(record, claims=tuple(judge(claim, record) for claim in wanted))
 
@@ -189,12 +198,23 @@ def _measured(
 
 
 def _score(
-    systems: Sequence[System], protocol: str, settings: Settings, inputs: Inputs | None
+    systems: Sequence[System],
+    protocol: str,
+    settings: Settings,
+    inputs: Inputs | None,
+    development: Mapping[str, Development],
 ) -> Scores | None:
     chosen = _chosen(systems, inputs)
     if inputs is None or not chosen:
         return None
-    return score(chosen, inputs.labels, protocol, resamples=settings.resamples, seed=settings.seed)
+    return score(
+        chosen,
+        inputs.labels,
+        protocol,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        development=development,
+    )
 
 
 def _clinical(

@@ -6,7 +6,7 @@ from collections import Counter
 
 from evaluate.audit import Audit
 from evaluate.findings import many
-from evaluate.operating import AtPoint, OperatingPoints
+from evaluate.operating import OperatingPoints
 from evaluate.paired import ALPHA, Difference, against
 from evaluate.protocols import OperatingPoint, named
 from evaluate.scores import Metric, Scores, SystemScores
@@ -35,7 +35,7 @@ def _summary(record: Record, scores: Scores) -> Table:
             system.title,
             _with_letters(system.metrics["roc_auc"]),
             "reference" if system.system == name else _difference(differences.get(system.system)),
-            _specificity(system, _at(record, system.system, point)),
+            _specificity(system.metrics["specificity"]),
         )
         for system in sorted(scores.systems, key=_area, reverse=True)
     )
@@ -50,7 +50,7 @@ def _summary(record: Record, scores: Scores) -> Table:
         rows,
         (
             *_separation(record, scores, titles, name),
-            *_thresholds(record, scores, point),
+            *_thresholds(scores),
             *(_caveats(record.audit) if record.audit else ()),
             *(_gaps(record.clinical.subgroups) if record.clinical and record.clinical.subgroups else ()),
         ),
@@ -72,25 +72,8 @@ def _difference(found: Difference | None) -> str:
     return estimate(found.value, found.low, found.high, signed=True) + (" *" if found.separable else "")
 
 
-def _at(record: Record, system: str, point: OperatingPoint) -> AtPoint | None:
-    """The system at the point with a locked threshold, where the run has one."""
-    asked = record.clinical.operating_points if record.clinical else None
-    return next(
-        (
-            row
-            for row in (asked.rows if asked else ())
-            if row.system == system and row.wanted == point and row.threshold_from == "development"
-        ),
-        None,
-    )
-
-
-def _specificity(system: SystemScores, locked: AtPoint | None) -> str:
-    return (
-        estimated(locked.metrics["specificity"])
-        if locked
-        else estimated(system.metrics["specificity"]) + CHOSEN
-    )
+def _specificity(metric: Metric) -> str:
+    return estimated(metric) + (CHOSEN if metric.threshold_from == "test set" else "")
 
 
 def _separation(record: Record, scores: Scores, titles: dict[str, str], name: str) -> list[str]:
@@ -121,7 +104,9 @@ def _at_points(record: Record, scores: Scores) -> list[str]:
         return [f"Pairs told apart at operating points (Holm over all of each): {', '.join(counts)}."]
     own = [each for each in scores.differences if each.metric == "specificity"]
     apart = sum(each.separable is True for each in own)
-    return [f"{apart} of {len(own)} pairs can be told apart by specificity at that sensitivity{CHOSEN}."]
+    return [
+        f"{apart} of {len(own)} pairs can be told apart by specificity at that sensitivity (Holm over all)."
+    ]
 
 
 def _all_chosen(asked: OperatingPoints, point: OperatingPoint) -> bool:
@@ -129,10 +114,10 @@ def _all_chosen(asked: OperatingPoints, point: OperatingPoint) -> bool:
     return all(row.threshold_from == "test set" for row in asked.rows if row.wanted == point)
 
 
-def _thresholds(record: Record, scores: Scores, point: OperatingPoint) -> list[str]:
+def _thresholds(scores: Scores) -> list[str]:
     """Where the thresholds come from; a locked one need not reach the sensitivity that was wanted."""
-    locked = [row for each in scores.systems if (row := _at(record, each.system, point))]
-    reached = ", ".join(f"{row.title} {estimated(row.metrics['sensitivity'])}" for row in locked)
+    locked = [each for each in scores.systems if each.metrics["specificity"].threshold_from == "development"]
+    reached = ", ".join(f"{each.title} {estimated(each.metrics['sensitivity'])}" for each in locked)
     return [
         *(
             [f"{CHOSEN.strip()} threshold chosen on this test set: optimistic."]

@@ -213,6 +213,29 @@ def test_every_part_goes_into_a_tidy_file(made_up: Path, development: Path, tmp_
     }
 
 
+def test_locked_thresholds_lock_the_comparison_and_its_summary(
+    made_up: Path, development: Path, tmp_path: Path
+) -> None:
+    files = (
+        "--predictions",
+        made_up / "predictions",
+        "--labels",
+        made_up / "labels.csv",
+        "--resamples",
+        "50",
+    )
+    args = ("compare", "sge_b3", "--no-latency", *files, "--output", tmp_path / "out")
+    locked = run(*args, "--threshold-from", development).stdout.partition("What each system costs")[0]
+    assert "Thresholds locked on development predictions; sensitivity reached here: SGE-B3" in locked
+    assert "†" not in locked
+    frame = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert frame["specificity_threshold_from"].tolist() == ["development"]
+    assert "†" in run(*args).stdout.partition("What each system costs")[0]
+    assert pd.read_csv(tmp_path / "out" / "comparison.csv")["specificity_threshold_from"].tolist() == [
+        "test set"
+    ]
+
+
 def test_clinical_figures_need_predictions() -> None:
     shown = run("compare", "sge_b3", "--no-latency", "--at", "sensitivity=0.9")
     assert shown.exit_code == 2
