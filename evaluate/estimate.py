@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from evaluate.metrics import Floats
-from evaluate.resampling import LARGEST_UNDEFINED_SHARE, enough, expanded_tail
+from evaluate.resampling import LARGEST_UNDEFINED_SHARE, SAME, THE_SAME, enough, expanded_tail
 from evaluate.scores import Metric
-
-_SAME = 1e-12
 
 
 def estimate(value: float, values: Floats, undefined: str, size: float = np.inf, **more: Any) -> Metric:
@@ -48,8 +46,8 @@ def estimate(value: float, values: Floats, undefined: str, size: float = np.inf,
         reason = f"no interval: {undefined} in {missing} of {len(values)} resamples"
         return Metric(value=value, reason=reason, **more)
     low, high = _ends(np.sort(values[~np.isnan(values)]), expanded_tail(size))
-    if high - low < _SAME:
-        return Metric(value=value, reason="no interval: the same in every resample", **more)
+    if high - low < SAME:
+        return Metric(value=value, reason=THE_SAME, **more)
     reason = "" if np.isfinite(high) else f"no upper end: {undefined} in too many resamples"
     return Metric(
         value=value,

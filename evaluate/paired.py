@@ -17,7 +17,7 @@ import numpy as np
 from evaluate.letters import letters
 from evaluate.metrics import Floats
 from evaluate.protocols import Column
-from evaluate.resampling import LEVEL, interval, p_value, undefined
+from evaluate.resampling import LEVEL, SAME, THE_SAME, interval, p_value, undefined
 from evaluate.textbook import Textbook
 
 ALPHA = round(1 - LEVEL, 9)
@@ -140,6 +140,10 @@ def _difference(
     textbook: Textbook | None,
 ) -> Difference:  # fmt: skip
     low, high = interval(drawn, size)
+    reason = undefined(drawn)
+    p = None if low is None else p_value(drawn, size, value)
+    if value and low is not None and high is not None and high - low < SAME:
+        low, high, reason = None, None, THE_SAME
     return Difference(
         a=pair[0],
         b=pair[1],
@@ -147,9 +151,9 @@ def _difference(
         value=None if np.isnan(value) else value,
         low=low,
         high=high,
-        p=None if low is None else p_value(drawn, size, value),
+        p=p,
         separable=None,
-        reason=undefined(drawn),
+        reason=reason,
         resamples=len(drawn),
         seed=seed,
         textbook=textbook,

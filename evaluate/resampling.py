@@ -28,6 +28,11 @@ MANY = 20_000
 FEWEST_RESAMPLES = 40
 """With fewer, a tail of a 95% percentile interval would hold less than one resample."""
 
+SAME = 1e-12
+"""A spread below it is that of rounding: the figure is the same in every resample, which is no certainty."""
+
+THE_SAME = "no interval: the same in every resample"
+
 LARGEST_UNDEFINED_SHARE = 0.05
 """Where a figure is undefined in more than this share of the resamples, nothing is said of them."""
 
@@ -202,7 +207,7 @@ def p_value(values: npt.NDArray[np.float64], size: float = np.inf, observed: flo
     tail = int(min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0)))
     share = (1 + tail) / (len(known) + 1)
     spread = float(known.std(ddof=1))
-    if tail == 0 and spread > _SAME:
+    if tail == 0 and spread > SAME:
         centre = float(known.mean()) if observed is None else observed
         share = min(share, float(special.ndtr(-abs(centre) / spread)))
     if size <= 1 or share >= 0.5:
@@ -210,7 +215,3 @@ def p_value(values: npt.NDArray[np.float64], size: float = np.inf, observed: flo
     if np.isinf(size):
         return 2 * share
     return float(2 * special.stdtr(size - 1, special.ndtri(share) * ((size - 1) / size) ** 0.5))
-
-
-_SAME = 1e-12
-"""A spread below it is that of rounding."""

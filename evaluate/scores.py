@@ -18,7 +18,7 @@ from evaluate.metrics import Counts, Floats, Ranking
 from evaluate.paired import Difference, differences, groups
 from evaluate.predictions import Kind, Predictions, system_title
 from evaluate.protocols import Column, OperatingPoint, Protocol
-from evaluate.resampling import LEVEL, effective_clusters, enough, interval, undefined
+from evaluate.resampling import LEVEL, SAME, THE_SAME, effective_clusters, enough, interval, undefined
 from evaluate.textbook import tests
 from zoo.errors import UsageError
 
@@ -251,8 +251,8 @@ def _metric(
     chosen_on: Literal["test set", "each resample"] = "each resample" if column.mean else "test set"
     reason = undefined(values)
     low, high = (None, None) if column.mean else interval(values, size)
-    if low is not None and low == high:
-        low, high, reason = None, None, "no interval: the same in every resample"
+    if low is not None and high is not None and high - low < SAME:
+        low, high, reason = None, None, THE_SAME
     mean = None if reason else float(np.nanmean(values))
     return Metric(
         value=mean if column.mean else point,

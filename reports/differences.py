@@ -7,6 +7,7 @@ from typing import Any
 from evaluate.paired import Difference, against
 from evaluate.predictions import card_of
 from evaluate.protocols import title_of
+from evaluate.resampling import THE_SAME
 from evaluate.scores import Scores
 from reports.figures import estimate, p_value
 from reports.render import Table
@@ -115,7 +116,12 @@ def _reasons(by_figure: dict[str, str]) -> list[str]:
     for figure, reason in by_figure.items():
         if reason:
             figures.setdefault(reason, []).append(title_of(figure))
-    return [f"No p-value of {', '.join(titles)}: {reason}." for reason, titles in figures.items()]
+    return [
+        f"{', '.join(titles)}: {reason}."
+        if reason == THE_SAME
+        else f"No p-value of {', '.join(titles)}: {reason}."
+        for reason, titles in figures.items()
+    ]
 
 
 def _table(title: str, titles: dict[str, str], cells: dict[tuple[str, str], str], notes: list[str]) -> Table:

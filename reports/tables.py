@@ -14,6 +14,7 @@ from evaluate.scores import Scores
 from reports.claims import other_test_set
 from reports.differences import difference_tables, letter_notes, reference
 from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds
+from reports.operating import no_interval
 from reports.record import Record
 from reports.render import Table
 from reports.rows import (
@@ -205,6 +206,7 @@ def _score_section(name: str, scores: Scores | None, prefix: str) -> Section:
     if any(_mark(column, scores) for column in protocol.columns):
         notes.append(f"{_CHOSEN.strip()} at a threshold chosen on this test set.")
     notes += [*letter_notes(scores), *scores.notes, *_rank_notes(scores)]
+    notes += no_interval(metric for system in scores.systems for metric in system.metrics.values())
     notes += [f"{system.title}: {note}" for system in scores.systems for note in system.notes]
     notes.append(f"{scores.resamples:,} resamples, seed {scores.seed}.")
     return Section(title, columns, tuple(notes))

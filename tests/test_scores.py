@@ -10,6 +10,7 @@ import evaluate
 from evaluate import PROTOCOLS, Labels, Predictions, Scores, difference, score
 from evaluate.metrics import AT_POINT, OF_CURVE
 from evaluate.resampling import FEWEST_RESAMPLES
+from reports.tables import scored
 from zoo.errors import InputError, UnknownNameError, UsageError
 
 
@@ -132,9 +133,17 @@ def test_same_seed_same_scores():
 
 def test_a_figure_that_is_the_same_in_every_resample_has_no_interval():
     """All melanomas score highest in every resample too; that is no certainty."""
-    metric = score([predictions(TRUTH / 2)], LABELS).systems[0].metrics["roc_auc"]
+    found = score([predictions(TRUTH / 2), predictions(np.full(120, 0.5), "b")], LABELS, resamples=200)
+    metric = found.systems[0].metrics["roc_auc"]
     assert (metric.value, metric.low, metric.high) == (1, None, None)
     assert metric.reason == "no interval: the same in every resample"
+    assert found.systems[1].metrics["partial_auc"].low is None  # 0.02, but for rounding
+    (gap,) = [each for each in found.differences if each.metric == "roc_auc"]
+    assert (gap.value, gap.low, gap.high, gap.reason) == (0.5, None, None, metric.reason)
+    assert gap.separable is True
+    first, differences, _ = scored(found)
+    assert "No interval: the same in every resample." in first.notes
+    assert any(note.endswith("no interval: the same in every resample.") for note in differences.notes)
 
 
 def test_an_interval_of_too_many_undefined_resamples_is_not_given():
