@@ -69,6 +69,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         lacking = _too_few(self.rest, kind, melanoma, fewest)
         return f"the rest has {lacking}" if lacking else self.alone
 
+    def images(self, kind: Kind, melanoma: npt.NDArray[np.bool_]) -> tuple[int, int] | None:
+        """Images of group and rest that a share is of; None for a figure that is no share."""
+        if kind == "ranking":
+            return None
+        of = melanoma if kind == "sensitivity" else ~melanoma
+        return int(np.count_nonzero(self.inside & of)), int(np.count_nonzero(self.rest & of))
+
     def size(
         self, kind: Kind, melanoma: npt.NDArray[np.bool_], clusters: npt.NDArray[np.intp]
     ) -> tuple[float, float]:

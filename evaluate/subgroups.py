@@ -21,13 +21,14 @@ from evaluate.paired import holm
 from evaluate.parts import Group, Kind, Part, parts
 from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import OperatingPoint, title_of
-from evaluate.resampling import LEVEL, p_value, usual_resamples
+from evaluate.resampling import LEVEL, SAME, p_value, usual_resamples
 from evaluate.scores import Metric
 from zoo.errors import UnknownNameError
 
 FEWEST = 10
 """Melanomas, and other lesions, that a group must have for a figure."""
 
+_ONE_SIDED = "no interval: the figure of the group or of the rest is the same in every resample"
 _A_CLASS = "the group has lesions of one class only"
 
 
@@ -116,7 +117,8 @@ def by_subgroup(
     """Systems in groups of lesions and patients, with the gap of each group to the rest.
 
     Group and rest are measured in the same resamples of whole patients, since a patient may have
-    lesions in both. The gap's p-value is that of its interval (`evaluate.resampling.p_value`); Holm's
+    lesions in both. The gap's p-value is that of its interval (`evaluate.resampling.p_value`); for
+    shares of few images, of which resamples know too little, never below that of Fisher's exact test. Holm's
     step-down (1979, Scand. J. Stat. 6, 65) over all gaps keeps the chance of any false alarm at 5%. At an
     operating point every group has the threshold that all images together have, locked or chosen on
     them (in every resample anew), so that a group may be called more often than the rest. Only melanomas are in situ or thick: a group of these is measured
@@ -269,6 +271,7 @@ def _in_groups(
                     part.too_few(look.kind, melanoma, fewest),
                     part.no_gap(look.kind, melanoma, fewest),
                     part.size(look.kind, melanoma, clusters),
+                    part.images(look.kind, melanoma),
                     values[system, 2 * place : 2 * place + 2, index],
                     drawn[system, 2 * place : 2 * place + 2, index],
                 )
@@ -280,7 +283,10 @@ def _in_groups(
     ]
 
 
-def _in_group(too_few: str, no_gap: str, sizes: tuple[float, float], point: Floats, drawn: Floats) -> InGroup:
+def _in_group(
+    too_few: str, no_gap: str, sizes: tuple[float, float], images: tuple[int, int] | None,
+    point: Floats, drawn: Floats,
+) -> InGroup:  # fmt: skip
     """A figure in a group and its gap to the rest; `point` and `drawn` hold both (group, rest)."""
     metric = (
         Metric(value=None, reason=too_few)
@@ -289,8 +295,21 @@ def _in_group(too_few: str, no_gap: str, sizes: tuple[float, float], point: Floa
     )
     if no_gap:
         return InGroup(metric=metric, gap=Metric(value=None, reason=no_gap), p=None, p_holm=None)
-    gaps = drawn[0] - drawn[1]
     value = float(point[0] - point[1])
+    gaps = drawn[0] - drawn[1]
     gap = estimate(value, gaps, _A_CLASS, sizes[1])
+    if gap.low is not None and min(np.nanmax(each) - np.nanmin(each) for each in drawn) < SAME:
+        # All or none of a group, again in every resample: that hides how uncertain its figure is.
+        gap = Metric(value=value, reason=_ONE_SIDED, undefined=gap.undefined)
     p = None if gap.low is None else p_value(gaps, sizes[1], value)
+    if p is not None and images:
+        p = max(p, _fisher(point, images))
     return InGroup(metric=metric, gap=gap, p=p, p_holm=None)
+
+
+def _fisher(shares: Floats, images: tuple[int, int]) -> float:
+    """Two-sided p-value of Fisher's exact test of two shares of so many images."""
+    from scipy.stats import fisher_exact  # It takes a noticeable time to import.
+
+    right = np.round(shares * images)
+    return float(fisher_exact(np.stack([right, images - right]).astype(np.int64)).pvalue)

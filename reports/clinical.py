@@ -87,6 +87,13 @@ def subgroups(found: Subgroups) -> list[Table]:
         f"p (Holm): two-sided p-value of the gap, corrected over all {found.compared} gaps shown.",
         f"A figure needs {found.fewest} lesions of each class that it is of: melanomas for sensitivity, others for specificity.",
         *_melanoma_notes(found),
+        *no_interval(
+            metric
+            for system in found.systems
+            for groups in (system.groups, *(at.groups for at in system.at))
+            for each in groups
+            for metric in (each.metric, each.gap)
+        ),
         *([f"Not in the table of labels: {', '.join(found.absent)}."] if found.absent else []),
         resampled(found),
     )

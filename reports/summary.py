@@ -157,5 +157,13 @@ def _gaps(found: Subgroups) -> list[str]:
         for group, each in zip(found.groups, groups, strict=True)
         if each.p_holm is not None and each.p_holm < ALPHA
     ]
-    count = f"{len(survive) or 'none'} of {many(found.compared, 'gap')} survives Holm's correction"
-    return [f"Subgroups: {count}{': ' if survive else ''}{'; '.join(survive)}."]
+    verb = "survive" if len(survive) > 1 else "survives"
+    count = f"{len(survive) or 'none'} of {many(found.compared, 'gap')} {verb} Holm's correction"
+    shown = survive[:_MOST_GAPS]
+    if survive[_MOST_GAPS:]:
+        shown.append(f"and {len(survive) - len(shown)} more, in the tables of subgroups")
+    return [f"Subgroups: {count}{': ' if survive else ''}{'; '.join(shown)}."]
+
+
+_MOST_GAPS = 4
+"""Gaps between subgroups that the summary names."""

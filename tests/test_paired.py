@@ -173,6 +173,17 @@ def test_mcnemar_needs_thresholds_that_were_fixed_beforehand(clinical):
     assert [each.textbook.p_adjusted for each in fixed] == holm([each.textbook.p for each in fixed])
 
 
+def test_a_handful_of_images_is_not_more_than_mcnemar_makes_of_it():
+    """Six images that one system alone gets right: 0.031 by McNemar, far less by resamples of them."""
+    truth = np.arange(200) % 2 == 0
+    one = np.where(truth, 0.9, 0.1)
+    other = np.where(np.arange(200) < 12, np.where(truth, 0.2, 0.1), one)
+    found = score([predictions("a", one), predictions("b", other)], labels(truth, np.arange(200)), "paper")
+    (each,) = [each for each in found.differences if each.metric == "accuracy"]
+    assert (each.textbook.only_a, each.textbook.only_b) == (6, 0)
+    assert each.p == each.textbook.p == pytest.approx(2 / 64)
+
+
 def test_shares_of_one_class_count_only_that_class(clinical):
     threshold = {each.system: each.metrics["specificity"].threshold for each in clinical.systems}
     for each in clinical.differences:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import fisher_exact
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
@@ -201,6 +202,39 @@ def test_a_figure_of_one_class_needs_only_that_class(table):
     in_situ = [group.group for group in found.groups].index("in situ")
     assert at_specificity.groups[in_situ].metric.reason == "only melanomas are divided by it"
     assert at_sensitivity.groups[in_situ].gap.value is not None
+
+
+def test_few_lesions_are_no_certainty(table, tmp_path):
+    """All melanomas of a small group are called, by chance; resamples of it would never miss one."""
+    site = np.where(np.arange(N) < 45, "palms/soles", "torso")
+    scores = np.where(MELANOMA, 0.6, 0.4) + 0.2 * SCORES
+    scores[:45] = np.where(MELANOMA[:45], 0.9, scores[:45])
+    scores[[99, 150, 201]] = 0.1  # melanomas elsewhere that are missed
+    dev = pd.DataFrame({"image_name": ["D0", "D1"], "target": [0.5, 0.2], "y_true": [1, 0]})
+    dev.to_csv(tmp_path / "mine.csv", index=False)
+    found = by_subgroup(
+        [predictions(scores)],
+        table(anatom_site_general=site),
+        points=[OperatingPoint(by="sensitivity", value=0.95)],
+        development=read_development([tmp_path / "mine.csv"]),
+        resamples=300,
+    )
+    place = [(group.attribute, group.group) for group in found.groups].index(("site", "palms/soles"))
+    sensitivity = found.systems[0].at[0].groups[place]
+    assert sensitivity.metric.value == 1
+    assert sensitivity.gap.value > 0
+    assert (sensitivity.gap.low, sensitivity.p) == (None, None)
+    assert sensitivity.gap.reason.startswith(
+        "no interval: the figure of the group or of the rest is the same"
+    )
+    for at in found.systems[0].at:
+        of = MELANOMA if at.figure == "sensitivity" else ~MELANOMA
+        right = (scores >= 0.5) == MELANOMA
+        for group, each in zip(found.groups, at.groups, strict=True):
+            if each.p is not None and group.attribute == "sex":
+                masks = [of & (group.group == SEX), of & (group.group != SEX)]
+                cells = [[np.sum(right[m]), np.sum(~right[m])] for m in masks]
+                assert each.p >= fisher_exact(cells).pvalue - 1e-12
 
 
 def test_holm_is_over_all_figures_that_are_shown(table):
