@@ -14,7 +14,7 @@ from evaluate.metrics import Counts, Floats
 MOST_IMAGES = 8192
 """With more images, resamples take images of nearly the same score together."""
 
-_CUTS = 1024
+_CUTS = 512
 _ITERATIONS = 60
 _LONGEST_STEP = 3.0
 
@@ -45,8 +45,9 @@ def recalibration(
 class Grouped:
     """The scores of one system, with images of nearly the same score taken together where there are many.
 
-    Groups are cut at equally frequent scores of all images and of melanomas alone, since a few melanomas
-    among many images lie where images are sparse. Within a group the logit is its mean.
+    Groups are cut at equally frequent scores of all images, of melanomas alone, and at equal steps of the
+    logit, since a few melanomas among many images lie where images are sparse. Within a group the logit is
+    its mean.
 
     Args:
         scores: Probabilities, shape (images,).
@@ -61,21 +62,16 @@ class Grouped:
         self, scores: Floats, melanoma: npt.NDArray[np.bool_], clusters: npt.NDArray[np.intp]
     ) -> None:
         self._scores, self._melanoma = scores, melanoma
-        group = np.arange(len(scores))
-        if len(scores) > MOST_IMAGES:
-            shares = np.linspace(0, 1, _CUTS)
-            cuts = np.unique([np.quantile(each, shares) for each in (scores, scores[melanoma])])
-            _, group = np.unique(np.searchsorted(cuts, scores), return_inverse=True)
+        self._logits = logit(scores) if inside(scores) else None
+        self._fits = [np.full(2, np.nan)] * 2
+        group = np.zeros(len(scores), dtype=np.intp)
+        if self._logits is not None:
+            group = _groups(self._logits, melanoma)
+            self._logits = np.bincount(group, self._logits) / np.bincount(group)
         self.rows = int(group.max()) + 1
-        count = int(clusters.max()) + 1
-        ones, shape = np.ones(len(scores), dtype=np.int32), (self.rows, count)
+        ones, shape = np.ones(len(scores), dtype=np.int32), (self.rows, int(clusters.max()) + 1)
         self._all = sparse.csc_array((ones, (group, clusters)), shape=shape)
         self._ill = sparse.csc_array((ones[melanoma], (group[melanoma], clusters[melanoma])), shape=shape)
-        self._logits = None
-        if inside(scores):
-            logits = logit(scores)
-            self._logits = np.bincount(group, logits) / np.bincount(group)
-        self._fits = [np.full(2, np.nan)] * 2
 
     def of_images(self) -> Floats:
         """Slope, intercept, and intercept with the slope held at 1, from every image by itself, shape (3,)."""
@@ -105,6 +101,19 @@ class Grouped:
             for slope, start in zip((True, False), self._fits, strict=True)
         ]
         return np.stack([fits[0][1], fits[0][0], fits[1][0]])
+
+
+def _groups(logits: Floats, melanoma: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """The group of each image, from 0; each image is its own where there are few."""
+    if len(logits) <= MOST_IMAGES:
+        return np.arange(len(logits))
+    steps = np.linspace(0, 1, _CUTS)
+    cuts = [
+        np.quantile(each, steps)
+        for each in (logits, logits[melanoma], logits[[logits.argmin(), logits.argmax()]])
+    ]
+    group: npt.NDArray[np.intp] = np.unique(np.searchsorted(np.unique(cuts), logits), return_inverse=True)[1]
+    return group
 
 
 def _fit(
