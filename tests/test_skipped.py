@@ -226,7 +226,7 @@ def test_every_table_of_scores_says_it(folder, labels, made_up):
     for table in tables:
         assert SAYS in table.notes, table.title
     options = (folder, "--labels", made_up / "labels.csv", "--resamples", 50, "--at", "sensitivity=0.9")
-    assert run("score", *options).count(SAYS) == 5
+    assert run("score", *options).count(SAYS) == 6
     assert json.loads(run("score", *options, "--json"))["skipped"] == SKIPPED
 
 
