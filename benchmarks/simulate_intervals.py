@@ -307,9 +307,9 @@ def main() -> None:
     run = partial(simulate, studies=options.studies, resamples=options.resamples, seed=options.seed)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         found = list(pool.map(run, DESIGNS))
-    print(table([each for tallies, _ in found for each in tallies]))  # noqa: T201
-    print()  # noqa: T201
-    print(widths([each for _, each_widths in found for each in each_widths]))  # noqa: T201
+    print(table([each for tallies, _ in found for each in tallies]))
+    print()
+    print(widths([each for _, each_widths in found for each in each_widths]))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,17 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import torch
 
 import cli
+import weights
+import zoo
 from evaluate.labels import COLUMNS
+from zoo.errors import CheckpointError
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
@@ -72,3 +77,27 @@ def test_all_roles_are_listed() -> None:
         if role in COLUMNS
     }
     assert found == COLUMNS
+
+
+def test_the_code_of_the_page_on_weights_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "weights.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DIR").mkdir()
+    with pytest.raises(CheckpointError, match="DIR: 5 of 5 files of s2_cbam_b3 are missing"):
+        exec(code, {})
+    trained = zoo.build("s2_cbam_b3")
+    names = weights.official_keys(trained, "attention")
+    state = {name: trained.state_dict()[ours] for name, ours in names.items()}
+    for fold in range(5):
+        torch.save(state, tmp_path / "DIR" / f"{zoo.card('s2_cbam_b3').members[0].name}_best_fold{fold}.pth")
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert len(found["files"]) == 5
+    assert list(found["complete"]) == ["s2_cbam_b3"]
+    assert found["system"].assumptions[0].settled == "cbam.kernel_size is 49 in the trained files"
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(weights\.[a-z_]+)`", (ROOT / "docs/weights.md").read_text(encoding="utf-8")))))  # fmt: skip
+def test_functions_of_the_page_on_weights_exist(name: str) -> None:
+    assert name.partition(".")[2] in weights.__all__

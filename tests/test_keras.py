@@ -98,6 +98,17 @@ def test_arrays_that_are_no_weights_are_refused(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
+def test_an_array_that_claims_more_than_is_stored_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("g/a/kernel:0", (10**6, 10**5), "f4")
+        file.create_dataset("g/b/kernel:0", (3,), "f4", compression="gzip")
+    with pytest.raises(
+        CheckpointError, match=r"g/a/kernel:0 claims 400,000,000,000 bytes, but the file does not"
+    ):
+        read(tmp_path / "a.h5")
+
+
 def test_without_h5py_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_bytes(b"any")
     monkeypatch.setitem(sys.modules, "h5py", None)

@@ -27,10 +27,10 @@ _SHOWN = 3  # how many differing keys an error names
 def load(network: AnyModule, path: Path | str, layout: str | None = None) -> AnyModule:
     """Puts a trained file into a network, in place; nothing is changed where it does not fit.
 
-    Every key and every shape must match, with one exception: where a shape tells an option of an
-    attention module (the side of its kernel, its groups), the module takes it. Numbers take the network's type (half precision in
-    the file becomes single precision in a network of single precision). A network on the
-    meta device gets the file's tensors on the CPU.
+    Every key and every shape must match, but where a shape tells an option of an attention module
+    (the side of its kernel, its groups), the module takes it. Numbers take the network's type
+    (half precision in the file becomes single precision in a network of single precision). A
+    network on the meta device gets the file's tensors on the CPU.
 
     Args:
         network: The network.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -159,28 +160,37 @@ def pin(
     paths = [path for path in trained_files(folder) if system is None or identify(system, path)]
     if not paths:
         raise CheckpointError(f"{folder}: no trained files{f' of {system.name}' if system else ''} in it")
+    of = {path: next(((s, slot) for s in systems for slot in identify(s, path)), None) for path in paths}
+    short = {path: _short(path, folder, known) for path, known in of.items()}
+    taken = Counter(short.values())
     files = {}
-    for done, path in enumerate(paths):
+    for done, (path, known) in enumerate(of.items()):
         step("reading files", done, len(paths))
         place = path.relative_to(folder).as_posix()
         if not place.isprintable():
             raise InputError(
                 f"{path}: a name with such characters cannot stand in a manifest; rename the file"
             )
-        of, slot = next(((each, slot) for each in systems for slot in identify(each, path)), (None, None))
-        name = _card_name(of, slot, path) if of and slot else place
-        files[place if name in files else name] = Entry(
+        files[short[path] if taken[short[path]] == 1 else place] = Entry(
             sha256=sha256(path),
             bytes=path.stat().st_size,
-            system=of.name if of else "",
-            member=slot.member if slot else "",
-            fold=slot.fold if slot else None,
-            source=of.checkpoints.source if of and of.checkpoints else "",
+            system=known[0].name if known else "",
+            member=known[1].member if known else "",
+            fold=known[1].fold if known else None,
+            source=known[0].checkpoints.source if known and known[0].checkpoints else "",
         )
     step("reading files", len(paths), len(paths))
     return Manifest(
         note=f"The trained files of one folder, as melanoma-zoo {__version__} found them.", files=files
     )
+
+
+def _short(path: Path, folder: Path, known: tuple[System, Slot] | None) -> str:
+    """The file's path inside the folder, or what a card names of it: folders around that differ between machines."""
+    place = PurePosixPath(path.relative_to(folder).as_posix())
+    folders = PurePosixPath(file_name(*known)).parts[:-1] if known else place.parts[:-1]
+    name = PurePosixPath(*folders, place.name)
+    return str(name if place.parts[-len(name.parts) :] == name.parts else place)
 
 
 def write_new(path: Path, made: Manifest) -> None:
@@ -194,12 +204,6 @@ def write_new(path: Path, made: Manifest) -> None:
     if path.exists() and path.read_bytes() != content.encode():
         raise UsageError(f"{path}: there is another file; choose another name, or take it away first")
     write(path, content)
-
-
-def _card_name(system: System, slot: Slot, path: Path) -> str:
-    """As much of a file's path as its card's name for it has folders: what is outside differs between machines."""
-    parts = PurePosixPath(file_name(system, slot)).parts
-    return "/".join(path.parts[-len(parts) :])
 
 
 def text(made: Manifest) -> str:

@@ -57,7 +57,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 def find(
     system: System,
-    folder: Path,
+    folder: Path | str,
     *,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
@@ -165,7 +165,9 @@ def _at(stage: str) -> str:
     return f" at stage {stage}" if stage else ""
 
 
-def available(systems: Sequence[System], folder: Path) -> tuple[dict[str, list[WeightFile]], dict[str, str]]:
+def available(
+    systems: Sequence[System], folder: Path | str
+) -> tuple[dict[str, list[WeightFile]], dict[str, str]]:
     """Which systems have all their trained files in a folder, or in a folder inside it of their name.
 
     Returns:
@@ -175,6 +177,7 @@ def available(systems: Sequence[System], folder: Path) -> tuple[dict[str, list[W
     Raises:
         CheckpointError: There is no such folder.
     """
+    folder = Path(folder)
     next(trained_files(folder), None)
     complete: dict[str, list[WeightFile]] = {}
     reasons: dict[str, str] = {}
@@ -192,7 +195,7 @@ def available(systems: Sequence[System], folder: Path) -> tuple[dict[str, list[W
 
 def search(
     system: System,
-    folder: Path,
+    folder: Path | str,
     *,
     members: Sequence[str] | None = None,
     folds: Sequence[int] | None = None,
@@ -204,14 +207,14 @@ def search(
         CheckpointError: There is no such folder, or the card names no files.
         UsageError: There is no such member, fold or stage.
     """
-    wanted_members = [system.member(name).name for name in members or [m.name for m in system.members]]
+    chosen_members = {system.member(name).name for name in members or [m.name for m in system.members]}
     wanted_folds = folds_of(system, folds)
     stages = stages_of(system, stage)
-    claims, problems = _claims(system, folder)
+    claims, problems = _claims(system, Path(folder))
     slots: list[Slot] = []
     files: dict[Slot, Path] = {}
     missing: list[str] = []
-    for member in dict.fromkeys(wanted_members):
+    for member in (m.name for m in system.members if m.name in chosen_members):
         there = {each: [fold for fold in wanted_folds if (member, fold, each) in claims] for each in stages}
         best = max(stages, key=lambda each: len(there[each]))
         slots += (chosen := [Slot(member, fold, best) for fold in wanted_folds])

@@ -47,6 +47,9 @@ _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "runn
 _DEPTHWISE = {"weight": "depthwise_kernel"}
 _LINEAR = {"weight": "kernel", "bias": "bias"}
 
+_UNSTORED = 2**28
+"""Bytes that an array may claim beyond what is stored of it: more is no compression of weights."""
+
 _BLOCK_KEY = re.compile(r"backbone\.blocks\.(?P<stage>\d+)\.(?P<block>\d+)\.(?P<module>.+)")
 
 
@@ -108,6 +111,10 @@ def read(path: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{path}: two weights are called {name}")
         if entry.dtype.kind != "f" or entry.external or entry.is_virtual:
             raise CheckpointError(f"{path}: {place} is not a plain array of numbers in this file")
+        if entry.nbytes > entry.id.get_storage_size() + _UNSTORED:
+            raise CheckpointError(
+                f"{path}: {place} claims {entry.nbytes:,} bytes, but the file does not hold them"
+            )
         found[name] = _arranged(name, entry)
 
     with h5py.File(path, "r") as file:

@@ -23,6 +23,10 @@ class Slot(NamedTuple):
     stage: str
 
 
+Names = dict[str, list[tuple[Slot, PurePosixPath]]]
+"""Every file that a system may have, by its name without folders and ending."""
+
+
 def file_name(system: System, slot: Slot) -> str:
     """What the card calls a file, with `/` between a folder and it."""
     assert system.checkpoints is not None
@@ -95,10 +99,6 @@ def identify_by(system: System, names: Names, path: Path) -> list[Slot]:
             f"made from fold {origin.fold} of {origin.member} of {origin.card}; rename it, or take it away"
         )
     return own
-
-
-Names = dict[str, list[tuple[Slot, PurePosixPath]]]
-"""Every file that a system may have, by its name without folders and ending."""
 
 
 def names_of(system: System) -> Names:

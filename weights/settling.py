@@ -70,13 +70,11 @@ def settle(member: Member, path: Path | str) -> tuple[Member, tuple[str, ...]]:
             value = _value(option, given[key], f"{path}: {key}") if option and key else None
             by_value.setdefault(value, []).append(stage)
         for value, stages in by_value.items():
-            if option is None or value is None:
-                attention.append(replace(each, after=tuple(stages)))
-            else:
+            part = replace(each, after=tuple(stages)) if len(by_value) > 1 else each
+            if option is not None and value is not None:
                 told.append(f"{each.module}.{option.name}")
-                attention.append(
-                    replace(each, after=tuple(stages), options={**each.options, option.name: value})
-                )
+                part = replace(part, options={**part.options, option.name: value})
+            attention.append(part)
     return replace(member, attention=tuple(attention)), tuple(dict.fromkeys(told))
 
 
@@ -93,11 +91,11 @@ def settled(system: System, files: Sequence[WeightFile]) -> System:
         member, options = settle(system.member(file.member), file.path)
         if member != members.setdefault(file.member, member):
             raise CheckpointError(
-                f"{first[file.member]} and {file.path} are of networks of different attention, but folds of "
-                f"{file.member} share one: {_options(members[file.member])} and {_options(member)}"
+                f"{first[file.member]} and {file.path} have different attention, but folds of {file.member} "
+                f"share one: {_said(members[file.member], options)} and {_said(member, options)}"
             )
         first.setdefault(file.member, file.path)
-        told[file.member] = set(options)
+        told[file.member] = told.get(file.member, set(options)) & set(options)
 
     def value(option: str) -> str:
         """What the files say of an option, if those of every member that has it say something."""
@@ -105,7 +103,7 @@ def settled(system: System, files: Sequence[WeightFile]) -> System:
         if not all(option in told.get(member.name, ()) for member in having):
             return ""
         values = sorted({v for member in having for v in _options(members[member.name])[option]})
-        return f"{option} is {', '.join(map(str, values))} in the trained files"
+        return f"{_listed(option, values)} in the trained files"
 
     return replace(
         system,
@@ -209,6 +207,15 @@ def _value(option: _Option, shape: tuple[int, ...], where: str) -> int | None:
             "so that the map keeps its size; is it a file of another network?"
         )
     return height
+
+
+def _said(member: Member, options: Sequence[str]) -> str:
+    """Some options of a member's attention, in words."""
+    return ", ".join(_listed(option, sorted(_options(member)[option])) for option in options)
+
+
+def _listed(option: str, values: Sequence[int]) -> str:
+    return f"{option} is {', '.join(map(str, values))}"
 
 
 def _options(member: Member) -> dict[str, set[int]]:
