@@ -20,6 +20,7 @@ from evaluate.published import write_published
 from evaluate.skipped import without_skipped
 from evaluate.testset import read_test_set
 from weights.files import find
+from weights.store import fetched_weights
 from zoo.errors import UsageError
 from zoo.files import make_folder
 from zoo.runtime import Device, Precision, check
@@ -78,7 +79,8 @@ def predict_to(
         system: Its name.
         test_set: The folder of images.
         labels: Their table, where it is not the folder's own.
-        weights: The folder of trained files.
+        weights: The folder of trained files, or one that has a folder of the system's name; where None
+            and `untrained` is None too, what `weights fetch` has fetched.
         untrained: Seed of random weights, instead of trained ones.
         members: Members that take part; all where empty.
         folds: Folds that take part; all where empty.
@@ -99,11 +101,14 @@ def predict_to(
         MelanomaZooError: Something is missing, broken, or not there on this machine.
     """
     card = zoo.card(system)
-    if (weights is None) == (untrained is None):
-        raise UsageError(
-            "say which weights: --weights DIR for trained files, or --untrained SEED for random ones"
-            + ("; not both" if weights else "")
-        )
+    if weights is not None and untrained is not None:
+        raise UsageError("--weights DIR is for trained files, --untrained SEED for random ones; not both")
+    if weights is None and untrained is None:
+        weights = fetched_weights()
+        if weights is None:
+            raise UsageError(
+                "say which weights: --weights DIR for trained files, or --untrained SEED for random ones"
+            )
     if output.suffix.lower() == ".csv":
         raise UsageError(
             f"{output}: predictions are Parquet; end it in .parquet and add --csv for a CSV beside it"
@@ -113,7 +118,9 @@ def predict_to(
     make_folder(output.parent)
     job: Job
     if weights is not None:
-        files = find(card, weights, members=members, folds=folds, stage=stage)
+        own = weights / card.name
+        place = own if own.is_dir() else weights
+        files = find(card, place, members=members, folds=folds, stage=stage)
         job = trained(card, files, number_of_views=views)
     else:
         job = random(card, untrained or 0, members=members, folds=folds, number_of_views=views)

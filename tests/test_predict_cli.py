@@ -235,6 +235,20 @@ def test_compare_runs_what_has_weights_and_names_the_rest(
     assert "n/a (weights not found: " in printed
 
 
+def test_fetched_weights_are_found_by_themselves(
+    tiny: System, trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MELANOMA_ZOO_DATA", str(tmp_path / "data"))
+    shutil.copytree(trained, tmp_path / "data" / "weights" / "tiny")
+    output = tmp_path / "tiny.parquet"
+    assert run("predict", "tiny", "--test-set", images, "--output", output).exit_code == 0
+    named = {each["file"] for each in read_predictions(output).metadata["weights"]}
+    assert named == {"small_fold0.pth", "small_fold1.pth"}
+    compared = run("compare", "tiny", "--no-latency", "--test-set", images, "--resamples", "40")
+    assert compared.exit_code == 0, compared.output
+    assert "weights not found" not in compared.stderr
+
+
 def test_predict_then_score_is_what_compare_says(
     tiny: System, trained: Path, images: Path, tmp_path: Path
 ) -> None:
@@ -290,7 +304,8 @@ def test_what_is_wrong_is_one_line_with_its_exit_code(
 
 def test_options_without_networks_to_run_are_refused(images: Path) -> None:
     for words, message in (
-        (["--test-set", images], "--test-set and --weights go together"),
+        (["--test-set", images], "give trained files too, with --weights"),
+        (["--weights", images], "give the images too, with --test-set"),
         (["--precision", "bf16"], "--precision is about networks that are run"),
         (["--test-set", images, "--weights", images, "--predictions", images], "give one of them"),
     ):
@@ -343,16 +358,16 @@ def test_a_full_disk_loses_nothing_that_is_done(
 
 
 def test_wandb_gets_settings_progress_and_scores_offline(
-    tiny: System, trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb", reason="needs the extra wandb")
+    pytest.importorskip("wandb", reason="needs the extra wandb: pip install 'melanoma-zoo[wandb]'")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    result = run(
-        "predict", "tiny", "--test-set", images, "--weights", trained, "--output", tmp_path / "a.parquet", "--wandb"
-    )  # fmt: skip
-    assert result.exit_code == 0, result.output
+    monkeypatch.setenv("HOME", str(tmp_path))
+    running = process(images, tmp_path / "a.parquet", "--limit", 4, "--wandb")
+    _, said = running.communicate(timeout=600)
+    assert running.returncode == 0, said
     (log,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     content = log.read_bytes()
-    for written in (b"roc_auc", b"average_precision", b"predicting", b"precision", b"tiny"):
+    for written in (b"roc_auc", b"average_precision", b"predicting", b"precision", b"sge_b3"):
         assert written in content

@@ -158,6 +158,12 @@ def folder(name: str = "") -> Path:
     return (Path(chosen) if chosen else platformdirs.user_data_path("melanoma-zoo")) / name
 
 
+def fetched_weights() -> Path | None:
+    """The folder of fetched trained files, a folder of each system in it; None where there is none."""
+    found = folder("weights")
+    return found if found.is_dir() else None
+
+
 def state(name: str, where: Path | None = None) -> State:
     """What is there of a set; every file is read and checked.
 

@@ -66,8 +66,8 @@ def compare(
 
 def _to_run(test_set: Path | None, weights: Path | None, running: dict[str, Any]) -> dict[str, Any] | None:
     """What is run on which images; None where nothing is."""
-    if (test_set is None) != (weights is None):
-        raise click.UsageError("--test-set and --weights go together: images, and networks to run on them")
+    if test_set is None and weights:
+        raise click.UsageError("--weights are of networks to run: give the images too, with --test-set")
     if test_set is None:
         unused = [f"--{name.replace('_', '-')}" for name, value in running.items() if _given(name)]
         if unused:
@@ -75,6 +75,14 @@ def _to_run(test_set: Path | None, weights: Path | None, running: dict[str, Any]
                 f"{', '.join(unused)} is about networks that are run: give --test-set and --weights"
             )
         return None
+    if weights is None:
+        from weights.store import fetched_weights
+
+        weights = fetched_weights()
+    if weights is None:
+        raise click.UsageError(
+            "--test-set has images for networks to run on: give trained files too, with --weights"
+        )
     return {"test_set": test_set, "folder": weights, **running}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reports.commands.base import Group, chosen
+from reports.commands.base import Group, chosen, one_line
 from reports.commands.options import existing
 from reports.terminal import print_json, print_tables, progress
 
@@ -169,7 +169,12 @@ def weights_fetch(system: str, output: Path | None) -> None:
     Example: melanoma-zoo weights fetch second_place
     """
     import zoo
+    from weights.files import search
     from weights.kaggle import fetch
 
-    folder = fetch(zoo.card(system), output)
+    card = zoo.card(system)
+    folder = fetch(card, output)
     click.echo(f"trained files of {system} are in {folder}", err=True)
+    found = search(card, folder)
+    for said in (*found.problems, *(f"not among them: {name}" for name in found.missing)):
+        click.echo(one_line(said), err=True)
