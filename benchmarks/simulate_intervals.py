@@ -1,16 +1,17 @@
 """May the intervals and p-values be believed? Simulated studies whose truth is known.
 
-    python -m benchmarks.simulate_intervals --studies 2000 --seed 0
+    python -m benchmarks.simulate_intervals --studies 2500 --resamples 2000 --seed 0
 
-Prints a Markdown table: how often 95% intervals hold the truth, and how often a test at 0.05 tells
-systems apart that are equally good. Each with the standard error of the simulation itself.
+Prints Markdown tables: how often 95% intervals hold the truth, and how often a test at 0.05 tells
+systems apart that are equally good, each with the standard error of the simulation itself; and how
+wide the intervals of differences are beside what they should be.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import combinations
@@ -24,10 +25,10 @@ from scipy import special
 from evaluate.delong import DeLong
 from evaluate.measure import measure, replicates
 from evaluate.metrics import Ranking
-from evaluate.paired import bootstrap_p, holm
+from evaluate.paired import holm
 from evaluate.protocols import PROTOCOLS
-from evaluate.resampling import interval
-from evaluate.textbook import mcnemar
+from evaluate.resampling import effective_clusters, interval, p_value
+from evaluate.textbook import mcnemar, mcnemar_clustered
 
 Floats = npt.NDArray[np.float64]
 
@@ -83,12 +84,26 @@ class Tally(NamedTuple):
         """Standard error of the share."""
         return math.sqrt(self.share * (1 - self.share) / self.studies)
 
+    @property
+    def off(self) -> float:
+        """How far the share is from the nominal one, in standard errors of a simulation with that share."""
+        return (self.share - self.nominal) / math.sqrt(self.nominal * (1 - self.nominal) / self.studies)
+
+
+class Width(NamedTuple):
+    """How wide the 95% intervals of a difference are: mean half-width over 1.96 true standard deviations."""
+
+    design: str
+    what: str
+    ratio: float
+
 
 DESIGNS = (
     Design("400 patients, 1 image each", 400, (1,), 4),
     Design("435 patients, 609 images", 435, (1, 1, 1, 2, 2), 4),
     Design("100 patients, 4 images each", 100, (4,), 4),
     Design("300 patients, 4 images each", 300, (4,), 4),
+    Design("60 patients, 4 images each", 60, (4,), 4),
 )
 """A fifth of the images are of melanomas. The second is as large as the PROVE-AI test set."""
 
@@ -113,18 +128,29 @@ def draw(design: Design, random: np.random.Generator) -> Study:
     return Study(GAP * melanoma + 0.5 * np.asarray(sum(parts)), melanoma, patients)
 
 
-def simulate(design: Design, studies: int, resamples: int, seed: int) -> list[Tally]:
-    """Coverage and type-I errors in studies of one design."""
+def simulate(design: Design, studies: int, resamples: int, seed: int) -> tuple[list[Tally], list[Width]]:
+    """Coverage and type-I errors in studies of one design, and the widths of intervals of differences."""
     random = np.random.default_rng(seed)
     truth = true_figures(seed)
     found: dict[tuple[str, float], list[bool]] = {}
+    seen: dict[str, list[tuple[float, float]]] = {}
     for number in range(studies):
-        for what, nominal, came_about in _judged(draw(design, random), truth, resamples, number):
+        judged = _Judged(draw(design, random), truth, resamples, number)
+        for what, nominal, came_about in judged.all():
             found.setdefault((what, nominal), []).append(came_about)
-    return [
+        for what, value, half in judged.widths:
+            seen.setdefault(what, []).append((value, half))
+    tallies = [
         Tally(design.name, what, nominal, float(np.mean(each)), len(each))
         for (what, nominal), each in found.items()
     ]
+    widths = []
+    for what, pairs in seen.items():
+        values, halves = np.array(pairs).T
+        widths.append(
+            Width(design.name, what, float(halves.mean() / (special.ndtri(0.975) * values.std(ddof=1))))
+        )
+    return tallies, widths
 
 
 def true_figures(seed: int) -> tuple[float, ...]:
@@ -136,43 +162,95 @@ def true_figures(seed: int) -> tuple[float, ...]:
     return AUC, precision, specificity
 
 
-def _judged(
-    study: Study, truth: tuple[float, ...], resamples: int, seed: int
-) -> Iterator[tuple[str, float, bool]]:
-    """What came about in one study: (what, how often it should, whether it did)."""
-    rankings = [Ranking(each, study.melanoma, study.patients) for each in study.scores]
-    drawn = replicates(rankings, COLUMNS, resamples, seed)
-    delong = DeLong(study.scores, study.melanoma)
-    area = delong.auc(0)
-    yield "interval holds the ROC-AUC: DeLong", 0.95, _holds((area.low, area.high), AUC)
-    for column, values, true in zip(COLUMNS, drawn[0], truth, strict=True):
-        yield f"interval holds the {_said(column.title)}: bootstrap", 0.95, _holds(interval(values), true)
-    pairs = list(combinations(range(len(rankings)), 2))
-    by_delong = [delong.difference(a, b) for a, b in pairs]
-    yield "interval holds the ROC-AUC difference: DeLong", 0.95, _holds(by_delong[0][2:4], 0)
-    yield (
-        "interval holds the ROC-AUC difference: bootstrap",
-        0.95,
-        _holds(interval(drawn[0, 0] - drawn[1, 0]), 0),
-    )
-    yield "two told apart by ROC-AUC: DeLong", 0.05, _below(by_delong[0].p)
-    for figure, column in enumerate(COLUMNS):
-        p = bootstrap_p(drawn[0, figure] - drawn[1, figure])
-        yield f"two told apart by {_said(column.title)}: bootstrap", 0.05, _below(p)
-    others = study.scores[:, ~study.melanoma]
-    ill = study.scores[:, study.melanoma]
-    chosen = [np.sort(each)[::-1][math.ceil(0.95 * ill.shape[1]) - 1] for each in ill]
-    yield "two told apart by specificity: McNemar, fixed threshold", 0.05, _mcnemar(others, (FIXED, FIXED))
-    yield (
-        "two told apart by specificity: McNemar, chosen on the test set",
-        0.05,
-        _mcnemar(others, (chosen[0], chosen[1])),
-    )
-    bootstrapped = [bootstrap_p(drawn[a, 0] - drawn[b, 0]) for a, b in pairs]
-    what = f"any of {len(rankings)} told apart by ROC-AUC"
-    yield f"{what}: DeLong with Holm", 0.05, any(map(_below, holm([each.p for each in by_delong])))
-    yield f"{what}: bootstrap with Holm", 0.05, any(map(_below, holm(bootstrapped)))
-    yield f"{what}: bootstrap without Holm", 0.05, any(map(_below, bootstrapped))
+Came = tuple[str, float, bool]
+"""What came about in one study: what, how often it should, whether it did."""
+
+
+class _Judged:
+    """One study, and what came about in it.
+
+    Attributes:
+        widths: For each difference between the first two systems: what, its value and half its interval.
+    """
+
+    def __init__(self, study: Study, truth: tuple[float, ...], resamples: int, seed: int) -> None:
+        self._study, self._truth = study, truth
+        rankings = [Ranking(each, study.melanoma, study.patients) for each in study.scores]
+        self._size = effective_clusters(study.melanoma, study.patients)
+        self._drawn = replicates(rankings, COLUMNS, resamples, seed)
+        self._points = [measure(each, COLUMNS, each.unweighted)[:, 0] for each in rankings]
+        self._pairs = list(combinations(range(len(rankings)), 2))
+        # By image as DeLong and McNemar take them, and by patient as they are shown.
+        self._plain = DeLong(study.scores, study.melanoma)
+        self._delong = DeLong(study.scores, study.melanoma, study.patients)
+        self.widths: list[tuple[str, float, float]] = []
+
+    def all(self) -> Iterator[Came]:
+        yield from self._of_figures()
+        yield from self._of_differences()
+        yield from self._of_mcnemar()
+        yield from self._of_families()
+
+    def _of_figures(self) -> Iterator[Came]:
+        for how, delong in (("DeLong, by image", self._plain), ("DeLong", self._delong)):
+            area = delong.auc(0)
+            yield f"interval holds the ROC-AUC: {how}", 0.95, _holds((area.low, area.high), AUC)
+        plain = interval(self._drawn[0, 0])
+        yield "interval holds the ROC-AUC: bootstrap, not expanded", 0.95, _holds(plain, AUC)
+        for column, values, true in zip(COLUMNS, self._drawn[0], self._truth, strict=True):
+            held = _holds(interval(values, self._size), true)
+            yield f"interval holds the {_said(column.title)}: bootstrap", 0.95, held
+
+    def _of_differences(self) -> Iterator[Came]:
+        for how, delong in (("DeLong, by image", self._plain), ("DeLong", self._delong)):
+            found = delong.difference(0, 1)
+            yield f"interval holds the ROC-AUC difference: {how}", 0.95, _holds((found.low, found.high), 0)
+            yield f"two told apart by ROC-AUC: {how}", 0.05, _below(found.p)
+        for figure, column in enumerate(COLUMNS):
+            title = _said(column.title)
+            value = self._points[0][figure] - self._points[1][figure]
+            ends = interval(self._drawn[0, figure] - self._drawn[1, figure], self._size)
+            yield f"interval holds the {title} difference: bootstrap", 0.95, _holds(ends, 0)
+            yield f"two told apart by {title}: bootstrap", 0.05, _below(self._p(0, 1, figure))
+            if ends[0] is not None and ends[1] is not None:
+                self.widths.append((f"{title} difference", value, (ends[1] - ends[0]) / 2))
+
+    def _of_mcnemar(self) -> Iterator[Came]:
+        well = ~self._study.melanoma
+        others, ill = self._study.scores[:, well], self._study.scores[:, self._study.melanoma]
+        patients = self._study.patients[well]
+        chosen = [np.sort(each)[::-1][math.ceil(0.95 * ill.shape[1]) - 1] for each in ill]
+        what = "two told apart by specificity: McNemar"
+        for how, cuts in (
+            ("fixed threshold", (FIXED, FIXED)),
+            ("chosen on the test set", (chosen[0], chosen[1])),
+        ):
+            passed = [others[system] < cuts[system] for system in (0, 1)]
+            by_image = mcnemar(int(np.sum(passed[0] & ~passed[1])), int(np.sum(passed[1] & ~passed[0])))
+            net = np.bincount(patients, passed[0].astype(np.float64) - passed[1]).astype(np.int64)
+            yield f"{what}, by image, {how}", 0.05, _below(by_image)
+            yield f"{what}, {how}", 0.05, _below(mcnemar_clustered(net))
+
+    def _of_families(self) -> Iterator[Came]:
+        what = f"any of {len(self._study.scores)} told apart by ROC-AUC"
+        yield (
+            f"{what}: DeLong with Holm",
+            0.05,
+            _any(holm([self._delong.difference(*pair).p for pair in self._pairs])),
+        )
+        found = [self._p(a, b) for a, b in self._pairs]
+        yield f"{what}: bootstrap with Holm", 0.05, _any(holm(found))
+        few = [self._p(a, b, resamples=100) for a, b in self._pairs]
+        yield f"{what}: bootstrap with Holm, 100 resamples", 0.05, _any(holm(few))
+        yield f"{what}: bootstrap without Holm", 0.05, _any(found)
+
+    def _p(self, a: int, b: int, figure: int = 0, resamples: int | None = None) -> float:
+        values = (self._drawn[a, figure] - self._drawn[b, figure])[:resamples]
+        return p_value(values, self._size, float(self._points[a][figure] - self._points[b][figure]))
+
+
+def _any(found: Sequence[float | None]) -> bool:
+    return any(map(_below, found))
 
 
 def _holds(ends: tuple[Any, ...], truth: float) -> bool:
@@ -184,42 +262,54 @@ def _below(p: float | None) -> bool:
     return p is not None and p < 0.05
 
 
-def _mcnemar(others: Floats, thresholds: tuple[float, float]) -> bool:
-    passed = [others[system] < thresholds[system] for system in (0, 1)]
-    return _below(mcnemar(int(np.sum(passed[0] & ~passed[1])), int(np.sum(passed[1] & ~passed[0]))))
-
-
 def _said(title: str) -> str:
     return title if title.isupper() or "-" in title else title[0].lower() + title[1:]
 
 
 def table(found: list[Tally]) -> str:
-    """The result as Markdown: a row per figure, a column per design."""
+    """The result as Markdown: a row per figure, a column per design; * is off by more than 1.96 errors."""
     designs = list(dict.fromkeys(each.design for each in found))
-    cells = {(each.design, each.what): f"{each.share:.3f} ± {each.error:.3f}" for each in found}
+    cells = {
+        (each.design, each.what): f"{each.share:.3f} ± {each.error:.3f}{'*' if abs(each.off) > 1.96 else ''}"
+        for each in found
+    }
     nominal = {each.what: each.nominal for each in found}
-    lines = [
-        f"| share of studies in which | nominal | {' | '.join(designs)} |",
-        "|:--|--:|" + "--:|" * len(designs),
-    ]
-    lines += [
+    rows = [
         f"| {what} | {share:.2f} | {' | '.join(cells[design, what] for design in designs)} |"
-        for what, share in nominal.items()
+        for what, share in sorted(nominal.items(), key=lambda each: -each[1])
     ]
-    return "\n".join(lines)
+    return "\n".join([*_head("share of studies in which | nominal", designs), *rows])
+
+
+def widths(found: list[Width]) -> str:
+    """The widths as Markdown: a row per figure, a column per design."""
+    designs = list(dict.fromkeys(each.design for each in found))
+    cells = {(each.design, each.what): f"{each.ratio:.2f}" for each in found}
+    rows = [
+        f"| {what} | 1 | {' | '.join(cells[design, what] for design in designs)} |"
+        for what in dict.fromkeys(each.what for each in found)
+    ]
+    return "\n".join([*_head("half-width over 1.96 true standard deviations | nominal", designs), *rows])
+
+
+def _head(first: str, designs: list[str]) -> list[str]:
+    return [f"| {first} | {' | '.join(designs)} |", "|:--|--:|" + "--:|" * len(designs)]
 
 
 def main() -> None:
-    """Simulates all designs and prints the table."""
+    """Simulates all designs and prints the tables."""
     parser = argparse.ArgumentParser(description="Coverage of intervals and type-I errors, by simulation.")
-    parser.add_argument("--studies", type=int, default=2000)
-    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--studies", type=int, default=2500)
+    parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=None, help="processes; one per core by default")
     options = parser.parse_args()
     run = partial(simulate, studies=options.studies, resamples=options.resamples, seed=options.seed)
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        found = [each for tallies in pool.map(run, DESIGNS) for each in tallies]
-    print(table(found))
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(run, DESIGNS))
+    print(table([each for tallies, _ in found for each in tallies]))
+    print()
+    print(widths([each for _, each_widths in found for each in each_widths]))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import msgspec
 
 from evaluate import checks_labels, checks_scores, checks_training
 from evaluate.alignment import Aligned, align
+from evaluate.development import Development
 from evaluate.duplicates import ImageHashes, near_duplicates
 from evaluate.findings import SEVERITIES, AuditFinding, Evidence, Outcome, many
 from evaluate.labels import Labels
 from evaluate.overlap import TrainingTable, overlap, without
-from evaluate.power import Detectable, detectable
+from evaluate.power import LARGEST_RESAMPLES, Detectable, detectable
 from evaluate.predictions import Predictions, card_of, files_of, read_predictions, system_of
 from evaluate.scores import Scores, score
 from evaluate.skipped import without_skipped
@@ -152,13 +153,14 @@ def audit(
     *,
     scores: Scores | None = None,
     protocol: str = "clinical",
-    resamples: int = 1000,
+    resamples: int | None = None,
     seed: int = 0,
     training: Sequence[TrainingTable] = (),
     runs: Sequence[Predictions] = (),
     images: ImageHashes | None = None,
     train_images: ImageHashes | None = None,
     unusable: Mapping[str, str] | None = None,
+    development: Mapping[str, Development] | None = None,
 ) -> Audit:
     """Looks for what could make a comparison wrong.
 
@@ -170,13 +172,14 @@ def audit(
         scores: Figures of the same systems where they were computed already: their protocol,
             resamples and seed are then used.
         protocol: `clinical` or `paper`, where they were not.
-        resamples: Bootstrap resamples.
+        resamples: Bootstrap resamples; None leaves their number to the protocol.
         seed: Seed of the resamples.
         training: Tables of images that systems were trained on.
         runs: Further predictions of systems in the comparison, to be compared with the first.
         images: Hashes of the test images.
         train_images: Hashes of training images.
         unusable: Files that could not be read, and why.
+        development: Predictions that lock thresholds, by system.
 
     Raises:
         InputError: A run does not fit the labels.
@@ -193,14 +196,16 @@ def audit(
             broken[each.path] = str(error)
     usable = tuple(each for each in predictions if each.system in aligned)
     if scores is None and usable:
-        scores = score(usable, labels, protocol, resamples=resamples, seed=seed)
+        scores = score(usable, labels, protocol, resamples=resamples, seed=seed, development=development)
     evidence = Evidence(
         labels=labels,
         predictions=usable,
         aligned=aligned,
         unusable=broken,
         scores=scores,
-        pairs=detectable(aligned, labels, resamples=resamples, seed=seed) if usable else (),
+        pairs=detectable(aligned, labels, resamples=resamples or LARGEST_RESAMPLES, seed=seed)
+        if usable
+        else (),
         training=tuple(training),
         runs=tuple(runs),
         images=images,
@@ -209,7 +214,7 @@ def audit(
     outcomes = {check: check(evidence) for check in CHECKS}
     found = [finding for outcome in outcomes.values() if not isinstance(outcome, str) for finding in outcome]
     shared = _shared(evidence)
-    rescored, unscored = _rescored(evidence, shared)
+    rescored, unscored = _rescored(evidence, shared, development)
     return Audit(
         findings=tuple(sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))),
         checked=tuple(_checked(check, outcome) for check, outcome in outcomes.items()),
@@ -236,7 +241,9 @@ def _shared(evidence: Evidence) -> frozenset[str]:
     return frozenset(by_table | by_picture & set(evidence.labels.table.index))
 
 
-def _rescored(evidence: Evidence, shared: frozenset[str]) -> tuple[tuple[Rescored, ...], str]:
+def _rescored(
+    evidence: Evidence, shared: frozenset[str], development: Mapping[str, Development] | None
+) -> tuple[tuple[Rescored, ...], str]:
     """Figures with and without the shared lesion images; where there are none, why."""
     if not shared or evidence.scores is None:
         return (), ""
@@ -247,7 +254,9 @@ def _rescored(evidence: Evidence, shared: frozenset[str]) -> tuple[tuple[Rescore
             f"without them {many(len(labels.table), 'lesion image')} of at most one class would be left",
         )
     given = evidence.scores
-    again = score(left, labels, given.protocol, resamples=given.resamples, seed=given.seed)
+    again = score(
+        left, labels, given.protocol, resamples=given.resamples, seed=given.seed, development=development
+    )
     return tuple(
         Rescored(
             system=whole.system,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import expit, logit, ndtri
+from scipy.special import ndtri
 
 from evaluate.alignment import align
 from evaluate.estimate import estimate
@@ -17,15 +16,13 @@ from evaluate.labels import Labels
 from evaluate.measure import resampled
 from evaluate.metrics import Counts, Floats
 from evaluate.predictions import Kind, Predictions, system_title
-from evaluate.resampling import LEVEL
+from evaluate.recalibration import Grouped, inside
+from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
 from evaluate.scores import Metric
 from evaluate.skipped import without_skipped
 
 BINS = 10
 """Number of equal-mass bins of the reliability data and the expected calibration error."""
-
-_ITERATIONS = 60
-_LONGEST_STEP = 3.0
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -113,7 +110,7 @@ def refused(kind: Kind) -> str:
 
 
 def calibration_of(
-    predictions: Sequence[Predictions], labels: Labels, *, resamples: int = 1000, seed: int = 0
+    predictions: Sequence[Predictions], labels: Labels, *, resamples: int | None = None, seed: int = 0
 ) -> Calibration:
     """Calibration of each system, with intervals from a bootstrap over patients.
 
@@ -129,10 +126,13 @@ def calibration_of(
     expected calibration error is too high in small sets, more so the more bins, and resampling adds
     to that: it gets no interval. From ranks nothing here is computed.
 
+    With more than `evaluate.recalibration.MOST_IMAGES` images the resamples of slope and intercepts take images of nearly the same
+    score together; the figures themselves are of single images always.
+
     Args:
         predictions: One for each system.
         labels: Of all images, and no others.
-        resamples: Number of resamples.
+        resamples: Number of resamples; None for the usual one (`evaluate.resampling.usual_resamples`).
         seed: Seed of the resamples.
 
     Raises:
@@ -142,14 +142,18 @@ def calibration_of(
     predictions, labels = without_skipped(predictions, labels)
     melanoma = labels.table["melanoma"].to_numpy()
     clusters, _ = pd.factorize(labels.table["patient"])
+    if resamples is None:
+        resamples = usual_resamples(int(clusters.max()) + 1)
+    aligned = [align(given, labels) for given in predictions]
+    usable = [each.scores for each in aligned if not refused(each.kind)]
+    found = iter(_of_systems(usable, melanoma, clusters, resamples, seed) if usable else ())
     systems = []
-    for given in predictions:
-        aligned = align(given, labels)
-        reason = refused(aligned.kind)
+    for given, each in zip(predictions, aligned, strict=True):
+        reason = refused(each.kind)
         metrics: dict[str, Metric] = dict.fromkeys(FIGURES, Metric(value=None, reason=reason))
         bins: tuple[Bin, ...] = ()
         if not reason:
-            metrics, bins = _of_system(aligned.scores, melanoma, clusters, resamples, seed)
+            metrics, bins = next(found)
         systems.append(
             SystemCalibration(
                 system=given.system, title=system_title(given.system), metrics=metrics, bins=bins
@@ -180,85 +184,45 @@ def equal_mass_bins(scores: Floats, bins: int = BINS) -> npt.NDArray[np.intp]:
     return found
 
 
-def recalibration(
-    scores: Floats, melanoma: npt.NDArray[np.bool_], weights: npt.NDArray[Any], *, slope: bool = True
-) -> Floats:
-    """Maximum-likelihood logistic regression of the outcome on the logit of the score.
+def _of_systems(
+    scores: Sequence[Floats], melanoma: npt.NDArray[np.bool_], clusters: npt.NDArray[np.intp],
+    resamples: int, seed: int,
+) -> list[tuple[dict[str, Metric], tuple[Bin, ...]]]:  # fmt: skip
+    """Figures and bins of each system, all from the same resamples."""
+    size = effective_clusters(melanoma, clusters)
+    grouped = [Grouped(each, melanoma, clusters) for each in scores]
+    loss = np.stack([np.bincount(clusters, (each - melanoma) ** 2) for each in scores])
+    images = np.bincount(clusters).astype(np.float64)
+    brier = loss.sum(axis=1) / images.sum()
+    values = np.array([[one, *each.of_images()] for one, each in zip(brier, grouped, strict=True)])
 
-    Args:
-        scores: Probabilities strictly between 0 and 1, shape (images,).
-        melanoma: Outcomes, shape (images,).
-        weights: How often each image counts, shape (images, resamples).
-        slope: Whether the slope is fitted, or held at 1.
+    def figures(weights: Counts) -> Floats:
+        fits = np.stack([each.of_resamples(weights) for each in grouped])
+        times = weights.astype(np.float64)
+        return np.concatenate([(loss @ times / (images @ times))[:, np.newaxis], fits], axis=1)
 
-    Returns:
-        Intercept and slope, shape (2, resamples); NaN where there is no finite maximum, because
-        the scores separate the classes, are all equal, or a class is missing.
-    """
-    logits = logit(scores)
-    centre, spread = (logits.mean(), logits.std() or 1.0) if slope else (0.0, 1.0)
-    x = ((logits - centre) / spread)[:, np.newaxis]
-    found = np.stack([np.zeros(weights.shape[1]), np.full(weights.shape[1], 0.0 if slope else 1.0)])
-    step = np.full_like(found, np.inf)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for _ in range(_ITERATIONS):
-            expected = expit(found[0] + found[1] * x)
-            residual = weights * (melanoma[:, np.newaxis] - expected)
-            variance = weights * expected * (1 - expected)
-            step = _newton_step(x[:, 0], residual, variance, slope)
-            # Short steps cannot overshoot into the flat ends of the logistic curve.
-            found += np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
-            if not (np.abs(step) > 1e-9).any():
-                break
-    found[:, ~(np.abs(step) <= 1e-9).all(axis=0)] = np.nan
-    fitted = found[1] / spread
-    return np.stack([found[0] - fitted * centre, fitted])
-
-
-def _newton_step(x: Floats, residual: Floats, variance: Floats, slope: bool) -> Floats:
-    gradient, curvature = residual.sum(axis=0), variance.sum(axis=0)
-    if not slope:
-        return np.stack([gradient / curvature, np.zeros_like(gradient)])
-    gradient_x, mixed, curvature_x = x @ residual, x @ variance, x**2 @ variance
-    determinant = curvature * curvature_x - mixed**2
-    return np.stack(
-        [
-            (curvature_x * gradient - mixed * gradient_x) / determinant,
-            (curvature * gradient_x - mixed * gradient) / determinant,
-        ]
-    )
+    rows = max(each.rows for each in grouped)
+    drawn = resampled(figures, int(clusters.max()) + 1, resamples, seed, rows=rows)
+    return [
+        _of_system(own, melanoma, point, replicated, size)
+        for own, point, replicated in zip(scores, values, drawn, strict=True)
+    ]
 
 
 def _of_system(
-    scores: Floats, melanoma: npt.NDArray[np.bool_], clusters: npt.NDArray[np.intp], resamples: int, seed: int
+    scores: Floats, melanoma: npt.NDArray[np.bool_], values: Floats, drawn: Floats, size: float
 ) -> tuple[dict[str, Metric], tuple[Bin, ...]]:
-    bin_of = equal_mass_bins(scores)
-    members = [bin_of == number for number in np.unique(bin_of)]
-    inside = bool(((scores > 0) & (scores < 1)).all())
-
-    def figures(weights: Counts) -> Floats:
-        images = weights[clusters].astype(np.float64)
-        brier = ((scores - melanoma) ** 2) @ images / images.sum(axis=0)
-        fits = [
-            recalibration(scores, melanoma, images, slope=slope)
-            if inside
-            else np.full((2, images.shape[1]), np.nan)
-            for slope in (True, False)
-        ]
-        return np.stack([brier, fits[0][1], fits[0][0], fits[1][0]])
-
-    values = figures(np.ones((clusters.max() + 1, 1), dtype=np.int32))[:, 0].tolist()
-    drawn = resampled(figures, int(clusters.max()) + 1, resamples, seed, rows=len(scores))
     flat = (
         "the scores separate the classes or are all equal"
-        if inside
+        if inside(scores)
         else "a score is exactly 0 or 1, where the logit is infinite"
     )
     reasons = {"brier": "", "slope": flat, "intercept": flat, "in_the_large": flat}
     metrics = {
-        name: estimate(value, replicated, reason)
-        for (name, reason), value, replicated in zip(reasons.items(), values, drawn, strict=True)
+        name: estimate(value, replicated, reason, size)
+        for (name, reason), value, replicated in zip(reasons.items(), values.tolist(), drawn, strict=True)
     }
+    bin_of = equal_mass_bins(scores)
     bins = tuple(
         Bin(
             n=int(each.sum()),
@@ -266,7 +230,7 @@ def _of_system(
             score=float(scores[each].mean()),
             observed=_share(int(melanoma[each].sum()), int(each.sum())),
         )
-        for each in members
+        for each in (bin_of == number for number in np.unique(bin_of))
     )
     gaps = [abs(each.positives - each.n * each.score) for each in bins]
     ece = Metric(

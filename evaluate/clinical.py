@@ -12,7 +12,8 @@ from evaluate.calibration import Calibration, calibration_of
 from evaluate.decision import DecisionCurves, decision_curves
 from evaluate.development import Development, read_development
 from evaluate.labels import Labels
-from evaluate.operating import POINTS, OperatingPoints, operating_points, read_point
+from evaluate.operating import OperatingPoints, operating_points
+from evaluate.points import POINTS, read_point
 from evaluate.predictions import Predictions
 from evaluate.protocols import OperatingPoint
 from evaluate.subgroups import Subgroups, by_subgroup
@@ -93,7 +94,7 @@ def clinical(
     labels: Labels,
     request: Request,
     *,
-    resamples: int = 1000,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> Clinical:
     """Answers a request; all figures share the resamples of one seed.
@@ -112,5 +113,9 @@ def clinical(
         else None,
         decision_curves=decision_curves(predictions, labels, **weighted) if request.decision_curves else None,
         calibration=calibration_of(predictions, labels, **given) if request.calibration else None,
-        subgroups=by_subgroup(predictions, labels, **given) if request.subgroups else None,
+        subgroups=by_subgroup(
+            predictions, labels, points=request.points, development=request.development, **given
+        )
+        if request.subgroups
+        else None,
     )

@@ -17,8 +17,12 @@ def originals(names: pd.Series[str], images: pd.Index[str]) -> pd.Series[str]:
     >>> originals(pd.Series(["ISIC_1", "ISIC_1_0", "ISIC_2_0"]), pd.Index(["ISIC_1"])).tolist()
     ['ISIC_1', 'ISIC_1', 'ISIC_2_0']
     """
-    stems = names.str.replace(r"_\d+$", "", regex=True)
-    return stems.where(images.get_indexer(pd.Index(stems)) >= 0, names)
+    found = names.copy()
+    # Most ids end otherwise; taking only these apart makes a large table fast.
+    stems = names[names.str.contains(r"_\d+$", regex=True)].str.replace(r"_\d+$", "", regex=True)
+    stems = stems[images.get_indexer(pd.Index(stems)) >= 0]
+    found[stems.index] = stems
+    return found
 
 
 def rows_per_image(names: pd.Series[str], image: pd.Series[str], path: str) -> int:
@@ -32,8 +36,10 @@ def rows_per_image(names: pd.Series[str], image: pd.Series[str], path: str) -> i
     Raises:
         InputError: An image lacks a copy that another has; names the file and a row.
     """
-    copy = names.str.extract(r"(_\d+)$", expand=False).fillna("").where(names != image, "")
-    wanted = set(copy)
+    copy = pd.Series("", index=names.index)
+    copies = names[names != image]
+    copy[copies.index] = copies.str.extract(r"(_\d+)$", expand=False).fillna("")
+    wanted = set(copy.unique())
     count = image.value_counts(sort=False)
     incomplete = count.index[count < len(wanted)]
     if len(incomplete):

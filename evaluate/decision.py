@@ -15,7 +15,7 @@ from evaluate.labels import Labels
 from evaluate.measure import resampled
 from evaluate.metrics import Confusion, Counts, Floats, Ranking
 from evaluate.predictions import Predictions, system_title
-from evaluate.resampling import LEVEL
+from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
 from evaluate.scores import Metric
 from evaluate.skipped import without_skipped
 from zoo.errors import UsageError
@@ -68,7 +68,7 @@ def decision_curves(
     thresholds: Sequence[float] = THRESHOLDS,
     *,
     prevalence: float | None = None,
-    resamples: int = 1000,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> DecisionCurves:
     """Net benefit of acting on each system, with intervals from a bootstrap over patients.
@@ -90,7 +90,7 @@ def decision_curves(
         labels: Of all images, and no others.
         thresholds: Threshold probabilities, above 0 and below 1.
         prevalence: Share of melanomas to re-weight to.
-        resamples: Number of resamples.
+        resamples: Number of resamples; None for the usual one (`evaluate.resampling.usual_resamples`).
         seed: Seed of the resamples.
 
     Raises:
@@ -105,18 +105,22 @@ def decision_curves(
     predictions, labels = without_skipped(predictions, labels)
     melanoma = labels.table["melanoma"].to_numpy()
     clusters, _ = pd.factorize(labels.table["patient"])
-    systems = []
-    for given in predictions:
-        aligned = align(given, labels)
-        reason = refused(aligned.kind)
-        if reason:
-            figures = [Metric(value=None, reason=reason)] * len(thresholds)
-        else:
-            ranking = Ranking(aligned.scores, melanoma, clusters)
-            figures = _figures(ranking, thresholds, prevalence, resamples, seed)
-        systems.append(
-            SystemDecision(system=given.system, title=system_title(given.system), net_benefit=tuple(figures))
+    size = effective_clusters(melanoma, clusters)
+    if resamples is None:
+        resamples = usual_resamples(int(clusters.max()) + 1)
+    aligned = [align(given, labels) for given in predictions]
+    usable = [Ranking(each.scores, melanoma, clusters) for each in aligned if not refused(each.kind)]
+    figures = iter(_figures(usable, thresholds, prevalence, resamples, seed, size) if usable else ())
+    systems = [
+        SystemDecision(
+            system=given.system,
+            title=system_title(given.system),
+            net_benefit=(Metric(value=None, reason=reason),) * len(thresholds)
+            if (reason := refused(each.kind))
+            else tuple(next(figures)),
         )
+        for given, each in zip(predictions, aligned, strict=True)
+    ]
     share = melanoma.mean() if prevalence is None else prevalence
     return DecisionCurves(
         thresholds=tuple(thresholds),
@@ -144,20 +148,28 @@ def net_benefit(counts: Confusion, threshold: float) -> Floats:
 
 
 def _figures(
-    ranking: Ranking, thresholds: Sequence[float], prevalence: float | None, resamples: int, seed: int
-) -> list[Metric]:
-    def curve(weights: Counts) -> Floats:
+    rankings: Sequence[Ranking], thresholds: Sequence[float], prevalence: float | None, resamples: int,
+    seed: int, size: float,
+) -> list[list[Metric]]:  # fmt: skip
+    def curve(ranking: Ranking, weights: Counts) -> Floats:
         found = []
-        for threshold in thresholds:
-            counts = ranking.at(threshold, weights)
+        for threshold, counts in zip(thresholds, ranking.at_all(tuple(thresholds), weights), strict=True):
             with np.errstate(divide="ignore", invalid="ignore"):
                 used = counts if prevalence is None else counts.at_prevalence(prevalence)
             found.append(net_benefit(used, threshold))
         return np.stack(found)
 
-    values = curve(ranking.unweighted)[:, 0].tolist()
-    drawn = resampled(curve, len(ranking.unweighted), resamples, seed, rows=len(ranking.thresholds))
+    def curves(weights: Counts) -> Floats:
+        return np.stack([curve(ranking, weights) for ranking in rankings])
+
+    every = rankings[0].unweighted
+    drawn = resampled(curves, len(every), resamples, seed, rows=len(thresholds))
     return [
-        estimate(value, replicated, "a class is missing", threshold=threshold, threshold_from="fixed")
-        for value, replicated, threshold in zip(values, drawn, thresholds, strict=True)
+        [
+            estimate(
+                value, replicated, "a class is missing", size, threshold=threshold, threshold_from="fixed"
+            )
+            for value, replicated, threshold in zip(values, of_system, thresholds, strict=True)
+        ]
+        for values, of_system in zip(curves(every)[..., 0].tolist(), drawn, strict=True)
     ]

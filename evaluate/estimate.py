@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 
 from evaluate.metrics import Floats
-from evaluate.resampling import LARGEST_UNDEFINED_SHARE, LEVEL
-from evaluate.scores import FEWEST_RESAMPLES, Metric
-from zoo.errors import UsageError
-
-_SAME = 1e-12
+from evaluate.resampling import LARGEST_UNDEFINED_SHARE, SAME, THE_SAME, enough, expanded_tail
+from evaluate.scores import Metric
 
 
-def estimate(value: float, values: Floats, undefined: str, **more: Any) -> Metric:
+def estimate(value: float, values: Floats, undefined: str, size: float = np.inf, **more: Any) -> Metric:
     """A figure with its 95% percentile interval, or why there is none.
 
     A figure that is the same in every resample gets none: a share of 0 or 1 there is no certainty.
@@ -22,13 +19,14 @@ def estimate(value: float, values: Floats, undefined: str, **more: Any) -> Metri
     which it is infinite count, so that an end of the interval may be infinite and is then None.
 
     The percentile interval (Efron 1979, Ann. Stat. 7, 1) needs no formula per figure, and draws
-    whole patients (Field & Welsh 2007, J. R. Stat. Soc. B 69, 369). Do not trust it where a
-    class has fewer than about ten patients: it is then too narrow.
+    whole patients (Field & Welsh 2007, J. R. Stat. Soc. B 69, 369); it is expanded for small samples
+    (`evaluate.resampling.expanded_tail`). Do not trust it where a class has fewer than about ten patients.
 
     Args:
         value: The figure on the test set; NaN or infinite where it is not defined.
         values: The figure in the resamples, shape (resamples,); NaN where undefined.
         undefined: When it is undefined or infinite, as words for a reader.
+        size: What the sample is worth (`evaluate.resampling.effective_clusters`).
         more: Other fields of `Metric`.
 
     Raises:
@@ -39,8 +37,7 @@ def estimate(value: float, values: Floats, undefined: str, **more: Any) -> Metri
     >>> estimate(np.inf, np.linspace(0, 1, 201), "no lesion is called").reason
     'no lesion is called'
     """
-    if len(values) < FEWEST_RESAMPLES:
-        raise UsageError(f"{len(values)} resamples are too few; take at least {FEWEST_RESAMPLES}")
+    enough(len(values))
     missing = int(np.isnan(values).sum())
     more["undefined"] = missing
     if not np.isfinite(value):
@@ -48,9 +45,9 @@ def estimate(value: float, values: Floats, undefined: str, **more: Any) -> Metri
     if missing > LARGEST_UNDEFINED_SHARE * len(values):
         reason = f"no interval: {undefined} in {missing} of {len(values)} resamples"
         return Metric(value=value, reason=reason, **more)
-    low, high = _ends(np.sort(values[~np.isnan(values)]))
-    if high - low < _SAME:
-        return Metric(value=value, reason="no interval: the same in every resample", **more)
+    low, high = _ends(np.sort(values[~np.isnan(values)]), expanded_tail(size))
+    if high - low < SAME:
+        return Metric(value=value, reason=THE_SAME, **more)
     reason = "" if np.isfinite(high) else f"no upper end: {undefined} in too many resamples"
     return Metric(
         value=value,
@@ -61,9 +58,8 @@ def estimate(value: float, values: Floats, undefined: str, **more: Any) -> Metri
     )
 
 
-def _ends(ordered: Floats) -> tuple[float, float]:
+def _ends(ordered: Floats, tail: float) -> tuple[float, float]:
     """The percentiles; those next outside among the values themselves where some are infinite."""
-    tail = (1 - LEVEL) / 2
     if np.isfinite(ordered[-1]):
         low, high = np.quantile(ordered, [tail, 1 - tail]).tolist()
         return low, high

@@ -11,8 +11,11 @@ from evaluate.metrics import AT_POINT, OF_CURVE, Confusion, Counts, Curve, Float
 from evaluate.protocols import Column, OperatingPoint
 from evaluate.resampling import bootstrap
 
-_CELLS = 2**21
-"""Size of an array of weights or counts: bounds memory, whatever the number of images."""
+_CELLS = 2**19
+"""Size of an array of weights or counts: bounds memory, and stays in the processor's cache."""
+
+_NARROWEST = 16
+"""Resamples at a time, however many images there are: one by one each would cost a pass of its own."""
 
 
 def measure(
@@ -89,7 +92,7 @@ def resampled(
     Returns:
         Shape (..., resamples).
     """
-    chunk = max(1, _CELLS // max(clusters, rows))
+    chunk = max(_NARROWEST, _CELLS // max(clusters, rows))
     return np.concatenate(
         [figures(drawn) for drawn in bootstrap(clusters, resamples, seed, chunk=chunk)], axis=-1
     )
@@ -99,15 +102,16 @@ def threshold(ranking: Ranking, point: OperatingPoint) -> float:
     """The score that an operating point is on these images; infinite where only calling nothing is."""
     if point.by == "threshold":
         return point.value
-    index = _index(ranking.curve(ranking.unweighted), point).item()
+    index = crossing(ranking.curve(ranking.unweighted), point).item()
     return float(ranking.thresholds[index]) if index >= 0 else np.inf
 
 
 def _counts(ranking: Ranking, curve: Curve, point: OperatingPoint, weights: Counts) -> Confusion:
     if point.by == "threshold":
         return ranking.at(point.value, weights)
-    return curve.at(_index(curve, point))
+    return curve.at(crossing(curve, point))
 
 
-def _index(curve: Curve, point: OperatingPoint) -> npt.NDArray[np.intp]:
+def crossing(curve: Curve, point: OperatingPoint) -> npt.NDArray[np.intp]:
+    """Index of the threshold that a sensitivity or specificity is reached at, one per resample."""
     return curve.reaching(point.value) if point.by == "sensitivity" else curve.keeping(point.value)

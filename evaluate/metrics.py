@@ -104,21 +104,29 @@ class Ranking:
         scores: One score per image, shape (images,); higher is more suspicious.
         melanoma: Whether an image is of a melanoma, shape (images,).
         clusters: Number of the cluster of each image, from 0, shape (images,).
+        only: Images that are counted, shape (images,); all where None. The others still give thresholds, so
+            that a part of the images can be looked at where the whole crosses one.
 
     Attributes:
         thresholds: Distinct scores of melanomas, from the highest down.
     """
 
     def __init__(
-        self, scores: Floats, melanoma: npt.NDArray[np.bool_], clusters: npt.NDArray[np.intp]
+        self,
+        scores: Floats,
+        melanoma: npt.NDArray[np.bool_],
+        clusters: npt.NDArray[np.intp],
+        *,
+        only: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.thresholds = np.unique(scores[melanoma])[::-1]
         self._scores, self._melanoma, self._clusters = scores, melanoma, clusters
+        self._only = np.ones_like(melanoma) if only is None else only
         # The first threshold that an image's score reaches; one past the last where it reaches none.
         reached = np.searchsorted(-self.thresholds, -scores)
         size = len(self.thresholds) + 1
         tied = ~melanoma & (np.append(self.thresholds, np.nan)[reached] == scores)
-        self._at: dict[float, sparse.csr_array] = {}
+        self._at: dict[tuple[float, ...], sparse.csc_array] = {}
         self._gained = self._adder(melanoma, reached, size)
         self._passed = self._adder(~melanoma, reached, size)
         self._tied = self._adder(tied, reached, size)
@@ -127,6 +135,10 @@ class Ranking:
     def unweighted(self) -> Counts:
         """Weights under which every image counts once: those of the test set itself."""
         return np.ones((self._clusters.max() + 1, 1), dtype=np.int32)
+
+    def within(self, mask: npt.NDArray[np.bool_]) -> Ranking:
+        """The same ranking, of which only some images are counted."""
+        return Ranking(self._scores, self._melanoma, self._clusters, only=mask)
 
     def curve(self, weights: Counts) -> Curve:
         """Counts at all thresholds.
@@ -148,19 +160,28 @@ class Ranking:
 
     def at(self, threshold: float, weights: Counts) -> Confusion:
         """Counts at a threshold of one's own; a score equal to it is above it."""
-        if threshold not in self._at:
-            cell = 2 * self._melanoma + (self._scores >= threshold)
-            self._at[threshold] = self._adder(np.ones_like(self._melanoma), cell, 4)
-        passed_over, false_positives, missed, true_positives = self._at[threshold] @ weights
-        return Confusion(
-            true_positives, false_positives, true_positives + missed, false_positives + passed_over
-        )
+        return self.at_all((threshold,), weights)[0]
 
-    def _adder(self, which: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp], size: int) -> sparse.csr_array:
+    def at_all(self, thresholds: tuple[float, ...], weights: Counts) -> list[Confusion]:
+        """Counts at each of some thresholds, all in one pass over the images."""
+        steps = np.sort(thresholds)
+        if thresholds not in self._at:
+            cell = 2 * np.searchsorted(steps, self._scores, side="right") + self._melanoma
+            self._at[thresholds] = self._adder(np.ones_like(self._melanoma), cell, 2 * len(steps) + 2)
+        between = (self._at[thresholds] @ weights).reshape(len(steps) + 1, 2, -1)
+        above = np.cumsum(between[::-1], axis=0, dtype=np.int32)[::-1]
+        negatives, positives = above[0]
+        return [
+            Confusion(above[1 + place][1], above[1 + place][0], positives, negatives)
+            for place in np.searchsorted(steps, thresholds)
+        ]
+
+    def _adder(self, which: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp], size: int) -> sparse.csc_array:
         """Adds the weights of chosen images up by row: (size, clusters) @ (clusters, resamples)."""
+        which = which & self._only
         ones = np.ones(np.count_nonzero(which), dtype=np.int32)
         shape = (size, self._clusters.max() + 1)
-        return sparse.csr_array((ones, (rows[which], self._clusters[which])), shape=shape)
+        return sparse.csc_array((ones, (rows[which], self._clusters[which])), shape=shape)
 
 
 def roc_auc(curve: Curve) -> Floats:

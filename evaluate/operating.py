@@ -2,91 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from evaluate.alignment import align
 from evaluate.development import Development, carries_over
 from evaluate.estimate import estimate
 from evaluate.labels import Labels
-from evaluate.measure import measure, replicates, threshold
-from evaluate.metrics import Floats, Ranking
+from evaluate.measure import measure, resampled, threshold
+from evaluate.metrics import Counts, Floats, Ranking
+from evaluate.paired import Difference, differences, groups
+from evaluate.points import COMPARED, FIGURES
 from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import Column, OperatingPoint
-from evaluate.resampling import LEVEL
+from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
 from evaluate.scores import Metric
 from evaluate.skipped import without_skipped
+from evaluate.textbook import tests
 from zoo.errors import UsageError
-
-
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure at an operating point.
-
-    Attributes:
-        title: Header of its column.
-        definition: One sentence for a reader.
-        undefined: When it is undefined or infinite.
-        of_prevalence: Whether it changes with how frequent melanoma is.
-    """
-
-    title: str
-    definition: str
-    undefined: str = "a class is missing"
-    of_prevalence: bool = False
-
-
-FIGURES: dict[str, Figure] = {
-    "sensitivity": Figure(title="Sensitivity", definition="Share of melanomas that are called."),
-    "specificity": Figure(title="Specificity", definition="Share of other lesions that are passed."),
-    "ppv": Figure(
-        title="PPV",
-        definition="Share of called lesions that are melanoma.",
-        undefined="no lesion is called",
-        of_prevalence=True,
-    ),
-    "npv": Figure(
-        title="NPV",
-        definition="Share of passed lesions that are not melanoma.",
-        undefined="no lesion is passed",
-        of_prevalence=True,
-    ),
-    "balanced_accuracy": Figure(title="Balanced accuracy", definition="Mean of sensitivity and specificity."),
-    "likelihood_ratio_positive": Figure(
-        title="LR+",
-        definition="Sensitivity / (1 − specificity): what a call multiplies the odds of melanoma by.",
-        undefined="no lesion but melanomas is called",
-    ),
-    "likelihood_ratio_negative": Figure(
-        title="LR−",
-        definition="(1 − sensitivity) / specificity: what a pass multiplies the odds of melanoma by.",
-        undefined="no lesion but melanomas is passed",
-    ),
-    "number_needed_to_biopsy": Figure(
-        title="Number needed to biopsy",
-        definition="1 / PPV: called lesions per melanoma among them.",
-        undefined="no melanoma is called",
-        of_prevalence=True,
-    ),
-    "f1": Figure(
-        title="F1",
-        definition="Harmonic mean of PPV and sensitivity.",
-        of_prevalence=True,
-    ),
-}
-"""Figures at an operating point by their names in `evaluate.metrics`, in the order of tables."""
-
-
-POINTS = (
-    OperatingPoint(by="sensitivity", value=0.9),
-    OperatingPoint(by="sensitivity", value=0.95),
-    OperatingPoint(by="specificity", value=0.9),
-)
-"""Operating points where none are named."""
 
 
 class AtPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +37,7 @@ class AtPoint(msgspec.Struct, frozen=True, kw_only=True):
         threshold: The score from which on a lesion is called; None where nothing may be called.
         threshold_from: Whether it was locked on `development` predictions, or chosen on the
             `test set` itself, which makes every figure here optimistic.
-        metrics: The `FIGURES` by their names.
+        metrics: The `FIGURES` by their names; those of `COMPARED` with their letters.
     """
 
     system: str
@@ -108,6 +46,18 @@ class AtPoint(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float | None
     threshold_from: Literal["development", "test set"]
     metrics: dict[str, Metric]
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Systems compared at one operating point.
+
+    Attributes:
+        wanted: The point.
+        differences: Of all pairs of systems, for each of `COMPARED`, with Holm over the pairs.
+    """
+
+    wanted: OperatingPoint
+    differences: tuple[Difference, ...]
 
 
 class OperatingPoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +72,7 @@ class OperatingPoints(msgspec.Struct, frozen=True, kw_only=True):
         resamples: Number of resamples.
         seed: Their seed.
         notes: What a reader must know.
+        comparisons: One for each point; none where there is one system only.
     """
 
     rows: tuple[AtPoint, ...]
@@ -131,22 +82,7 @@ class OperatingPoints(msgspec.Struct, frozen=True, kw_only=True):
     resamples: int
     seed: int
     notes: tuple[str, ...] = ()
-
-
-def read_point(text: str) -> OperatingPoint:
-    """An operating point from words such as `sensitivity=0.9`.
-
-    Raises:
-        UsageError: They are other words.
-
-    >>> read_point("specificity=0.9").value
-    0.9
-    """
-    match = re.fullmatch(r"\s*(sensitivity|specificity)\s*=\s*(\d*\.?\d+)\s*", text)
-    if not match:
-        raise UsageError(f"no operating point {text!r}; write it as sensitivity=0.9 or specificity=0.9")
-    by: Literal["sensitivity", "specificity"] = "sensitivity" if match[1] == "sensitivity" else "specificity"
-    return OperatingPoint(by=by, value=float(match[2]))
+    comparisons: tuple[Comparison, ...] = ()
 
 
 def operating_points(
@@ -156,7 +92,7 @@ def operating_points(
     *,
     development: Mapping[str, Development] | None = None,
     prevalence: float | None = None,
-    resamples: int = 1000,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> OperatingPoints:
     """Systems at operating points, each figure with the interval of a bootstrap over patients.
@@ -170,6 +106,9 @@ def operating_points(
     and so are the number needed to biopsy and F1 (Altman & Bland 1994, BMJ 309, 102). Likelihood ratios
     do not depend on it (Deeks & Altman 2004, BMJ 329, 168).
 
+    Sensitivity and specificity of all pairs of systems are compared in the same resamples, and by
+    McNemar's exact test where both thresholds are locked.
+
     Do not trust a wanted sensitivity to be reached elsewhere: a threshold is as good as the
     development images are like the patients it is used on. Figures at one threshold say nothing
     of others; compare two systems at the same sensitivity or the same specificity.
@@ -180,7 +119,7 @@ def operating_points(
         points: By `sensitivity` or `specificity`.
         development: By system; those without choose on the test set.
         prevalence: Share of melanomas to re-weight to, above 0 and below 1.
-        resamples: Number of resamples.
+        resamples: Number of resamples; None for the usual one (`evaluate.resampling.usual_resamples`).
         seed: Seed of the resamples.
 
     Raises:
@@ -190,72 +129,138 @@ def operating_points(
             system that is not scored, or too few resamples are asked for.
     """
     locked = dict(development or {})
+    if not predictions:
+        raise UsageError("no predictions to score; name at least one file")
     _check(points, prevalence, locked, [each.system for each in predictions])
     predictions, labels = without_skipped(predictions, labels)
     melanoma = labels.table["melanoma"].to_numpy()
     clusters, _ = pd.factorize(labels.table["patient"])
-    rows: list[AtPoint] = []
+    size = effective_clusters(melanoma, clusters)
+    if resamples is None:
+        resamples = usual_resamples(int(clusters.max()) + 1)
+    systems: list[_System] = []
     notes = []
     for given in predictions:
         aligned = align(given, labels)
         dev = locked.get(given.system)
         if dev:
             notes += carries_over(dev, aligned, given, labels)
-        found = _at_points(
-            Ranking(aligned.scores, melanoma, clusters), points, dev, prevalence, resamples, seed
-        )
-        rows += [
-            AtPoint(
-                system=given.system,
-                title=system_title(given.system),
-                wanted=point,
-                threshold=cut if np.isfinite(cut) else None,
-                threshold_from="development" if dev else "test set",
-                metrics=metrics,
-            )
-            for point, (cut, metrics) in zip(points, found, strict=True)
+        ranking = Ranking(aligned.scores, melanoma, clusters)
+        cuts = [threshold(dev.ranking if dev else ranking, point) for point in points]
+        used = [OperatingPoint(by="threshold", value=cut) for cut in cuts] if dev else points
+        columns = [
+            Column(name=name, title=figure.title, definition=figure.definition, metric=name, point=point)
+            for point in used
+            for name, figure in FIGURES.items()
         ]
+        systems.append(_System(given.system, aligned.scores, ranking, cuts, columns, dev is not None))
+
+    def figures(weights: Counts) -> Floats:
+        found = [measure(each.ranking, each.columns, weights, prevalence) for each in systems]
+        return np.stack(found).reshape(len(systems), len(points), len(FIGURES), -1)
+
+    values = figures(systems[0].ranking.unweighted)[..., 0]
+    drawn = resampled(figures, int(clusters.max()) + 1, resamples, seed, rows=int(melanoma.sum()))
+    rows: list[AtPoint] = []
+    comparisons = []
+    for index, point in enumerate(points):
+        at = [
+            _at(system, index, point, value, replicated, size)
+            for system, value, replicated in zip(systems, values[:, index], drawn[:, index], strict=True)
+        ]
+        if len(systems) > 1:
+            found = _compared(
+                systems, index, values[:, index], drawn[:, index], melanoma, clusters, size, seed
+            )
+            at = _with_letters(at, found)
+            comparisons.append(Comparison(wanted=point, differences=found))
+        rows += at
+    order = {system.name: place for place, system in enumerate(systems)}
     return OperatingPoints(
-        rows=tuple(rows),
+        rows=tuple(sorted(rows, key=lambda row: order[row.system])),
         prevalence=prevalence,
         test_prevalence=float(melanoma.mean()),
         level=LEVEL,
         resamples=resamples,
         seed=seed,
         notes=tuple(notes),
+        comparisons=tuple(comparisons),
     )
 
 
-def _at_points(
-    ranking: Ranking, points: Sequence[OperatingPoint], dev: Development | None,
-    prevalence: float | None, resamples: int, seed: int,
-) -> list[tuple[float, dict[str, Metric]]]:  # fmt: skip
-    """The threshold and the figures of each point."""
-    cuts = [threshold(dev.ranking if dev else ranking, point) for point in points]
-    used = [OperatingPoint(by="threshold", value=cut) for cut in cuts] if dev else list(points)
+class _System(NamedTuple):
+    """A system's scores, and for each point its threshold; its columns are all figures at all points."""
+
+    name: str
+    scores: Floats
+    ranking: Ranking
+    cuts: list[float]
+    columns: list[Column]
+    locked: bool
+
+
+def _at(
+    system: _System, index: int, point: OperatingPoint, values: Floats, drawn: Floats, size: float
+) -> AtPoint:
+    cut = system.cuts[index]
+    finite = cut if np.isfinite(cut) else None
+    origin: Literal["development", "test set"] = "development" if system.locked else "test set"
+    figures = zip(FIGURES.items(), values.tolist(), drawn, strict=True)
+    return AtPoint(
+        system=system.name,
+        title=system_title(system.name),
+        wanted=point,
+        threshold=finite,
+        threshold_from=origin,
+        metrics={
+            name: estimate(value, replicated, figure.undefined, size, threshold=finite, threshold_from=origin)
+            for (name, figure), value, replicated in figures
+        },
+    )
+
+
+def _compared(
+    systems: Sequence[_System], index: int, values: Floats, drawn: Floats,
+    melanoma: npt.NDArray[np.bool_], clusters: npt.NDArray[np.intp], size: float, seed: int,
+) -> tuple[Difference, ...]:  # fmt: skip
+    """Differences of all pairs at one point; figures of shape (systems, figures) and (..., resamples)."""
+    places = [list(FIGURES).index(name) for name in COMPARED]
     columns = [
-        Column(name=name, title=figure.title, definition=figure.definition, metric=name, point=point)
-        for point in used
-        for name, figure in FIGURES.items()
+        Column(name=name, title=FIGURES[name].title, definition=FIGURES[name].definition, metric=name)
+        for name in COMPARED
     ]
-    values = measure(ranking, columns, ranking.unweighted, prevalence)[:, 0].reshape(len(points), -1)
-    drawn = replicates([ranking], columns, resamples, seed, prevalence)[0].reshape(*values.shape, -1)
-    return [
-        (cut, _metrics(cut, "development" if dev else "test set", at, in_resamples))
-        for cut, at, in_resamples in zip(cuts, values, drawn, strict=True)
-    ]
+    textbook = tests(
+        columns,
+        np.stack([each.scores for each in systems]),
+        melanoma,
+        [[each.cuts[index]] * len(columns) for each in systems],
+        [[each.locked] * len(columns) for each in systems],
+        clusters,
+    )
+    names = [each.name for each in systems]
+    return differences(names, columns, values[:, places], drawn[:, places], seed, size, textbook)
 
 
-def _metrics(
-    cut: float, origin: Literal["development", "test set"], values: Floats, drawn: Floats
-) -> dict[str, Metric]:
-    return {
-        name: estimate(
-            value, replicated, figure.undefined,
-            threshold=cut if np.isfinite(cut) else None, threshold_from=origin,
+def _with_letters(rows: Sequence[AtPoint], found: Sequence[Difference]) -> list[AtPoint]:
+    names = [row.system for row in rows]
+    letters = {
+        figure: groups(
+            names,
+            [row.metrics[figure].value for row in rows],
+            [each for each in found if each.metric == figure],
         )
-        for (name, figure), value, replicated in zip(FIGURES.items(), values.tolist(), drawn, strict=True)
-    }  # fmt: skip
+        for figure in COMPARED
+    }
+    return [
+        msgspec.structs.replace(
+            row,
+            metrics={
+                name: msgspec.structs.replace(metric, group=letters.get(name, {}).get(row.system, ""))
+                for name, metric in row.metrics.items()
+            },
+        )
+        for row in rows
+    ]
 
 
 def _check(

@@ -17,7 +17,7 @@ import numpy as np
 from evaluate.letters import letters
 from evaluate.metrics import Floats
 from evaluate.protocols import Column
-from evaluate.resampling import LEVEL, interval, undefined
+from evaluate.resampling import LEVEL, SAME, THE_SAME, interval, p_value, undefined
 from evaluate.textbook import Textbook
 
 ALPHA = round(1 - LEVEL, 9)
@@ -32,10 +32,11 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         b: Name of the other.
         metric: Name of the figure in the protocol.
         value: The difference on the test set; None where a system has no such figure.
-        low: Lower end of its 95% percentile interval over paired resamples, not adjusted for the
-            number of pairs; None as `reason` says.
+        low: Lower end of its 95% percentile interval over paired resamples, expanded for small samples,
+            not adjusted for the number of pairs; None as `reason` says.
         high: Upper end.
-        p: Two-sided p-value by inversion of the percentile interval; None where there is no interval.
+        p: Two-sided p-value by inversion of that interval (`evaluate.resampling.p_value`), and never below that of
+            McNemar's test; None where there is none.
         p_adjusted: The same after Holm over a family of pairs under this metric: all pairs, unless
             `against` or `adjusted` chose another.
         separable: Whether the adjusted p-value is below 0.05; None where that cannot be told.
@@ -66,6 +67,7 @@ def differences(
     points: Floats,
     drawn: Floats,
     seed: int,
+    size: float = np.inf,
     tests: Mapping[tuple[str, int, int], Textbook] = MappingProxyType({}),
 ) -> tuple[Difference, ...]:
     """All differences between two systems, for every figure of the test set, with Holm per figure.
@@ -76,6 +78,7 @@ def differences(
         points: Figures of the test set, shape (systems, columns); NaN where undefined.
         drawn: Figures in paired resamples, shape (systems, columns, resamples).
         seed: Seed of the resamples.
+        size: What the sample is worth (`evaluate.resampling.effective_clusters`).
         tests: Textbook tests by name of the figure and index of the two systems.
     """
     found: list[Difference] = []
@@ -89,6 +92,7 @@ def differences(
                 float(points[a, figure] - points[b, figure]),
                 drawn[a, figure] - drawn[b, figure],
                 seed,
+                size,
                 tests.get((column.name, a, b)),
             )
             for a, b in combinations(range(len(names)), 2)
@@ -133,9 +137,16 @@ def _negative(value: float | None) -> float | None:
 
 
 def _difference(
-    pair: tuple[str, str], metric: str, value: float, drawn: Floats, seed: int, textbook: Textbook | None
-) -> Difference:
-    low, high = interval(drawn)
+    pair: tuple[str, str], metric: str, value: float, drawn: Floats, seed: int, size: float,
+    textbook: Textbook | None,
+) -> Difference:  # fmt: skip
+    low, high = interval(drawn, size)
+    reason = undefined(drawn)
+    p = None if low is None else p_value(drawn, size, value)
+    if p is not None and textbook and textbook.test == "McNemar" and textbook.p is not None:
+        p = max(p, textbook.p)  # Of a handful of images that the two differ in, resamples know too little.
+    if value and low is not None and high is not None and high - low < SAME:
+        low, high, reason = None, None, THE_SAME
     return Difference(
         a=pair[0],
         b=pair[1],
@@ -143,9 +154,9 @@ def _difference(
         value=None if np.isnan(value) else value,
         low=low,
         high=high,
-        p=None if low is None else bootstrap_p(drawn),
+        p=p,
         separable=None,
-        reason=undefined(drawn),
+        reason=reason,
         resamples=len(drawn),
         seed=seed,
         textbook=textbook,
@@ -160,25 +171,15 @@ def adjusted(family: Sequence[Difference]) -> list[Difference]:
     """
     bootstrapped = holm([each.p for each in family])
     tested = holm([each.textbook.p if each.textbook else None for each in family])
-    pairs = sum(each.p is not None for each in family)
-    found = []
-    for each, p, other in zip(family, bootstrapped, tested, strict=True):
-        few = p is not None and pairs * smallest_p(each.resamples) >= ALPHA
-        found.append(
-            msgspec.structs.replace(
-                each,
-                p_adjusted=p,
-                separable=None if p is None or few else p < ALPHA,
-                reason=_too_few(each.resamples, pairs) if few else each.reason if p is None else "",
-                textbook=each.textbook and msgspec.structs.replace(each.textbook, p_adjusted=other),
-            )
+    return [
+        msgspec.structs.replace(
+            each,
+            p_adjusted=p,
+            separable=None if p is None else p < ALPHA,
+            textbook=each.textbook and msgspec.structs.replace(each.textbook, p_adjusted=other),
         )
-    return found
-
-
-def _too_few(resamples: int, pairs: int) -> str:
-    needed = round(2 * pairs / ALPHA)
-    return f"{resamples} resamples are too few to tell {pairs} pairs apart; take {needed} or more"
+        for each, p, other in zip(family, bootstrapped, tested, strict=True)
+    ]
 
 
 def groups(
@@ -197,31 +198,6 @@ def groups(
     )
     apart = [frozenset((each.a, each.b)) for each in family if each.separable]
     return letters([name for _, name in ranked], apart)
-
-
-def smallest_p(resamples: int) -> float:
-    """The smallest p-value that a bootstrap of this size can give."""
-    return 2 / (resamples + 1)
-
-
-def bootstrap_p(drawn: Floats) -> float:
-    """Two-sided p-value of a difference being 0, by inversion of the percentile interval.
-
-    It is the smallest level at which the percentile interval leaves out 0 (Efron & Tibshirani 1993,
-    section 15.4): twice the share of resamples on the far side of 0 or on it. The test set itself
-    counts as one more resample there, so that it is never 0 (Davison & Hinkley 1997, section 4.2).
-
-    Args:
-        drawn: The difference in each resample, shape (resamples,); those that are NaN do not count.
-
-    >>> bootstrap_p(np.arange(-4.0, 95.0))
-    0.12
-    >>> bootstrap_p(np.zeros(99))
-    1.0
-    """
-    known = drawn[~np.isnan(drawn)]
-    tail = int(min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0)))
-    return min(1.0, (1 + tail) * smallest_p(len(known)))
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from evaluate.resampling import usual_resamples
 from zoo.errors import UnknownNameError
 
 
@@ -52,6 +53,9 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
         definition: What it does, for a reader.
         cluster: What is resampled as a whole.
         columns: Its figures, in order.
+        resamples: How often it resamples where nothing else is asked for; None for as often as the number
+            of clusters allows (`evaluate.resampling.usual_resamples`).
+        locks: Whether development predictions lock its thresholds, where there are any.
     """
 
     name: str
@@ -59,6 +63,12 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
     definition: str
     cluster: Literal["patient", "image"]
     columns: tuple[Column, ...]
+    resamples: int | None = None
+    locks: bool = True
+
+    def resamples_of(self, clusters: int) -> int:
+        """How often it resamples that many clusters where nothing else is asked for."""
+        return self.resamples or usual_resamples(clusters)
 
     def column(self, name: str) -> Column:
         """A figure by its name.
@@ -135,7 +145,7 @@ PROTOCOLS: dict[str, Protocol] = {
         title="Clinical",
         definition=(
             "Figures of the test set with 95% percentile intervals from a bootstrap that draws whole "
-            "patients; every resample chooses its own threshold, as the test set does."
+            "patients; a threshold that the test set chooses, every resample chooses anew."
         ),
         cluster="patient",
         columns=(
@@ -172,6 +182,8 @@ PROTOCOLS: dict[str, Protocol] = {
             "are of that same bootstrap; the authors give none."
         ),
         cluster="image",
+        resamples=1000,
+        locks=False,
         columns=(
             _AUC,
             _AVERAGE_PRECISION,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -10,20 +10,18 @@ import numpy as np
 import pandas as pd
 
 from evaluate import protocols
-from evaluate.alignment import Aligned, align
+from evaluate.alignment import align
+from evaluate.development import Development, carries_over
 from evaluate.labels import Labels
-from evaluate.measure import measure, replicates, threshold
-from evaluate.metrics import Floats, Ranking
+from evaluate.measure import measure, resampled, threshold
+from evaluate.metrics import Counts, Floats, Ranking
 from evaluate.paired import Difference, differences, groups
 from evaluate.predictions import Kind, Predictions, system_title
-from evaluate.protocols import Column, Protocol
-from evaluate.resampling import LEVEL, RESAMPLES, interval, undefined
+from evaluate.protocols import Column, OperatingPoint, Protocol
+from evaluate.resampling import LEVEL, SAME, THE_SAME, effective_clusters, enough, interval, undefined
 from evaluate.skipped import note, without_skipped
 from evaluate.textbook import tests
 from zoo.errors import UsageError
-
-FEWEST_RESAMPLES = 40
-"""With fewer, a tail of a 95% percentile interval would hold less than one resample."""
 
 _RANKS = "The scores are ranks, or not known to be probabilities: 0.5 is only a point on their scale."
 
@@ -122,8 +120,9 @@ def score(
     labels: Labels,
     protocol: str = "clinical",
     *,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
     seed: int = 0,
+    development: Mapping[str, Development] | None = None,
 ) -> Scores:
     """Scores systems on the same lesion images.
 
@@ -135,22 +134,41 @@ def score(
         predictions: One for each system. Images that one of them skipped are left out for all.
         labels: Of all images, and no others.
         protocol: `clinical` or `paper`.
-        resamples: How often to resample, at least `FEWEST_RESAMPLES`.
+        resamples: How often to resample, at least `evaluate.resampling.FEWEST_RESAMPLES`; None leaves it
+            to the protocol (`Protocol.resamples_of`).
         seed: Seed of the resamples.
+        development: Predictions that lock the thresholds of `clinical`, by system. The `paper` protocol
+            always chooses them on the test set, as the authors did.
 
     Raises:
-        InputError: Predictions and labels do not fit together.
+        InputError: Predictions and labels, or test and development scores, do not fit together.
         UsageError: There is no such protocol, or too few resamples are asked for.
     """
     plan = protocols.named(protocol)
     predictions, labels = without_skipped(predictions, labels)
     aligned = [align(each, labels) for each in predictions]
-    rankings = _rankings(aligned, labels, plan)
-    drawn = _replicates(rankings, plan.columns, resamples, seed)
-    points = np.stack([measure(ranking, plan.columns, ranking.unweighted)[:, 0] for ranking in rankings])
+    if not aligned:
+        raise UsageError("no predictions to score; name at least one file")
+    melanoma = labels.table["melanoma"].to_numpy()
+    clusters, _ = pd.factorize(labels.table["patient"] if plan.cluster == "patient" else labels.table.index)
+    rankings = [Ranking(each.scores, melanoma, clusters) for each in aligned]
+    size = effective_clusters(melanoma, clusters)
+    resamples = enough(plan.resamples_of(int(clusters.max()) + 1) if resamples is None else resamples)
+    locked = [development.get(each.system) if development and plan.locks else None for each in predictions]
+    used = [[_locked(column, dev) for column in plan.columns] for dev in locked]
+
+    def figures(weights: Counts) -> Floats:
+        return np.stack([measure(*each, weights) for each in zip(rankings, used, strict=True)])
+
+    drawn = resampled(figures, int(clusters.max()) + 1, resamples, seed, rows=int(melanoma.sum()))
+    points = figures(rankings[0].unweighted)[..., 0]
+    kept = [
+        carries_over(dev, scored, given, labels) if dev else []
+        for dev, scored, given in zip(locked, aligned, predictions, strict=True)
+    ]
     systems = []
-    for given, scored, ranking, figures, values in zip(
-        predictions, aligned, rankings, points, drawn, strict=True
+    for given, scored, ranking, columns, point, values, dev in zip(
+        predictions, aligned, rankings, used, points, drawn, locked, strict=True
     ):
         systems.append(
             SystemScores(
@@ -161,8 +179,10 @@ def score(
                 sha256=given.sha256,
                 rows_per_image=scored.rows_per_image,
                 metrics={
-                    column.name: _metric(column, ranking, point, replicated, scored.kind)
-                    for column, point, replicated in zip(plan.columns, figures.tolist(), values, strict=True)
+                    column.name: _metric(
+                        column, ranking, value, replicated, size, scored.kind, locked=dev is not None
+                    )
+                    for column, value, replicated in zip(columns, point.tolist(), values, strict=True)
                 },
                 notes=scored.notes,
             )
@@ -171,17 +191,21 @@ def score(
     textbook = tests(
         plan.columns,
         np.stack([each.scores for each in aligned]),
-        labels.table["melanoma"].to_numpy(),
+        melanoma,
         cuts,
-        [not _chosen_here(column.name, systems) for column in plan.columns],
+        [
+            [each.metrics[column.name].threshold_from in ("fixed", "development") for column in plan.columns]
+            for each in systems
+        ],
+        None if plan.cluster == "image" else clusters,
     )
-    found = differences([each.system for each in systems], plan.columns, points, drawn, seed, textbook)
+    found = differences([each.system for each in systems], plan.columns, points, drawn, seed, size, textbook)
     return Scores(
         protocol=plan.name,
         labels=labels.path,
         labels_sha256=labels.sha256,
         n=len(labels.table),
-        positives=int(labels.table["melanoma"].sum()),
+        positives=int(melanoma.sum()),
         patients=labels.patients,
         cluster=plan.cluster,
         level=LEVEL,
@@ -190,7 +214,7 @@ def score(
         systems=_grouped(systems, found),
         differences=found,
         skipped=labels.skipped,
-        notes=_notes(labels, plan),
+        notes=(*_notes(labels, plan, systems), *(text for notes in kept for text in notes)),
     )
 
 
@@ -200,7 +224,7 @@ def difference(
     metric: str,
     labels: Labels,
     *,
-    resamples: int = RESAMPLES,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> Difference:
     """A figure of the `clinical` protocol of one system minus that of another, paired.
@@ -216,27 +240,24 @@ def difference(
     return next(each for each in found if each.metric == metric)
 
 
-def _rankings(aligned: Sequence[Aligned], labels: Labels, plan: Protocol) -> list[Ranking]:
-    if not aligned:
-        raise UsageError("no predictions to score; name at least one file")
-    melanoma = labels.table["melanoma"].to_numpy()
-    units = labels.table["patient"] if plan.cluster == "patient" else labels.table.index
-    clusters, _ = pd.factorize(units)
-    return [Ranking(each.scores, melanoma, clusters) for each in aligned]
+def _locked(column: Column, dev: Development | None) -> Column:
+    """The column at the threshold that development predictions give, where it has one to choose."""
+    if dev is None or column.point is None or column.point.by == "threshold":
+        return column
+    point = OperatingPoint(by="threshold", value=threshold(dev.ranking, column.point))
+    return msgspec.structs.replace(column, point=point)
 
 
-def _replicates(rankings: Sequence[Ranking], columns: Sequence[Column], resamples: int, seed: int) -> Floats:
-    if resamples < FEWEST_RESAMPLES:
-        raise UsageError(f"{resamples} resamples are too few; take at least {FEWEST_RESAMPLES}")
-    return replicates(rankings, columns, resamples, seed)
-
-
-def _metric(column: Column, ranking: Ranking, point: float, values: Floats, kind: Kind) -> Metric:
+def _metric(
+    column: Column, ranking: Ranking, point: float, values: Floats, size: float, kind: Kind, *, locked: bool
+) -> Metric:
     """A figure from its value on the test set and its values in the resamples."""
     at_fixed = column.point is not None and column.point.by == "threshold"
     chosen_on: Literal["test set", "each resample"] = "each resample" if column.mean else "test set"
     reason = undefined(values)
-    low, high = (None, None) if column.mean else interval(values)
+    low, high = (None, None) if column.mean else interval(values, size)
+    if low is not None and high is not None and high - low < SAME:
+        low, high, reason = None, None, THE_SAME
     mean = None if reason else float(np.nanmean(values))
     return Metric(
         value=mean if column.mean else point,
@@ -244,14 +265,14 @@ def _metric(column: Column, ranking: Ranking, point: float, values: Floats, kind
         high=high,
         reason=reason,
         threshold=threshold(ranking, column.point) if column.point and not column.mean else None,
-        threshold_from=None if column.point is None else "fixed" if at_fixed else chosen_on,
+        threshold_from=None
+        if column.point is None
+        else ("development" if locked else "fixed")
+        if at_fixed
+        else chosen_on,
         undefined=int(np.isnan(values).sum()),
-        note=_RANKS if at_fixed and kind == "rank" else "",
+        note=_RANKS if at_fixed and not locked and kind == "rank" else "",
     )
-
-
-def _chosen_here(figure: str, systems: Sequence[SystemScores]) -> bool:
-    return any(each.metrics[figure].threshold_from == "test set" for each in systems)
 
 
 def _grouped(systems: Sequence[SystemScores], found: Sequence[Difference]) -> tuple[SystemScores, ...]:
@@ -276,13 +297,20 @@ def _grouped(systems: Sequence[SystemScores], found: Sequence[Difference]) -> tu
     )
 
 
-def _notes(labels: Labels, plan: Protocol) -> tuple[str, ...]:
+def _notes(labels: Labels, plan: Protocol, systems: Sequence[SystemScores]) -> tuple[str, ...]:
     notes = note(labels.skipped, len(labels.table))
-    if any(column.point and column.point.by != "threshold" for column in plan.columns):
+    origins = {
+        system.title: {metric.threshold_from for metric in system.metrics.values()} for system in systems
+    }
+    chosen = [title for title, found in origins.items() if found & {"test set", "each resample"}]
+    locked = [title for title, found in origins.items() if "development" in found]
+    if chosen:
         notes.append(
-            "Thresholds that reach a sensitivity or specificity are chosen on this test set, which makes the figures "
-            "at them optimistic."
+            f"{'Thresholds' if not locked else ', '.join(chosen) + ': thresholds'} that reach a sensitivity or "
+            "specificity are chosen on this test set, which makes the figures at them optimistic."
         )
+    if locked:
+        notes.append(f"{', '.join(locked)}: thresholds are locked on development predictions.")
     if plan.cluster == "patient" and labels.without_patient:
         notes.append(
             f"The patient of {labels.without_patient} of {len(labels.table)} images is not known: each "

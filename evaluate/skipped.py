@@ -59,7 +59,9 @@ def without_skipped(
 
 def image_of(names: pd.Series[str], labels: Labels) -> pd.Series[str]:
     """The lesion image that each id belongs to; the id itself where the labels know none."""
-    return names.map(labels.image_of).fillna(originals(names, labels.table.index))
+    found = names.map(labels.image_of)
+    # Looking for copies takes a while in a large table, and most have none.
+    return found.fillna(originals(names, labels.table.index)) if found.isna().any() else found
 
 
 def note(skipped: Mapping[str, str], left: int) -> list[str]:

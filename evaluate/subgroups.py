@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtr
 
 from evaluate.alignment import align
 from evaluate.attributes import ATTRIBUTES, Attribute, groups
+from evaluate.development import Development
 from evaluate.estimate import estimate
 from evaluate.labels import Labels
-from evaluate.measure import measure, resampled
-from evaluate.metrics import OF_CURVE, Counts, Floats, Ranking
+from evaluate.measure import crossing, resampled, threshold
+from evaluate.metrics import AT_POINT, OF_CURVE, Counts, Floats, Ranking
 from evaluate.paired import holm
+from evaluate.parts import Group, Kind, Part, parts
 from evaluate.predictions import Predictions, system_title
-from evaluate.protocols import Column, title_of
-from evaluate.resampling import LEVEL
+from evaluate.protocols import OperatingPoint, title_of
+from evaluate.resampling import LEVEL, SAME, p_value, usual_resamples
 from evaluate.scores import Metric
 from evaluate.skipped import without_skipped
 from zoo.errors import UnknownNameError
@@ -28,29 +29,8 @@ from zoo.errors import UnknownNameError
 FEWEST = 10
 """Melanomas, and other lesions, that a group must have for a figure."""
 
+_ONE_SIDED = "no interval: the figure of the group or of the rest is the same in every resample"
 _A_CLASS = "the group has lesions of one class only"
-_MIRROR = "the same difference as above, turned round"
-
-
-class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """Lesion images that have something in common.
-
-    Attributes:
-        attribute: Name of what they were divided by.
-        title: That in tables.
-        group: What they have in common.
-        n: How many images are scored: those of the group, and for an attribute that only
-            melanomas have, all other lesions too.
-        positives: How many of them are melanomas.
-        negatives: Whose other lesions are scored: those of the `group`, or `all`.
-    """
-
-    attribute: str
-    title: str
-    group: str
-    n: int
-    positives: int
-    negatives: Literal["group", "all"]
 
 
 class InGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +40,7 @@ class InGroup(msgspec.Struct, frozen=True, kw_only=True):
         metric: The figure in the group.
         gap: The figure in the group minus that in the rest: all images that are known to be in
             another group of the attribute.
-        p: Two-sided p-value of the gap, by its bootstrap standard error; None where there is no gap.
+        p: Two-sided p-value of the gap, by inversion of the gap's interval; None where there is no gap.
         p_holm: The same after Holm's correction over all gaps of all systems.
     """
 
@@ -70,12 +50,29 @@ class InGroup(msgspec.Struct, frozen=True, kw_only=True):
     p_holm: float | None
 
 
+class InGroupsAt(msgspec.Struct, frozen=True, kw_only=True):
+    """A system's sensitivity or specificity in every group, at one threshold for all of them.
+
+    Attributes:
+        wanted: The operating point that the threshold was chosen to reach on all images together.
+        figure: Which of the two.
+        threshold_from: Where the threshold comes from.
+        groups: The figure in each group, in the order of `Subgroups.groups`.
+    """
+
+    wanted: OperatingPoint
+    figure: Literal["sensitivity", "specificity"]
+    threshold_from: Literal["development", "test set"]
+    groups: tuple[InGroup, ...]
+
+
 class SystemSubgroups(msgspec.Struct, frozen=True, kw_only=True):
-    """One system in every group, in the order of `Subgroups.groups`."""
+    """One system in every group, in the order of `Subgroups.groups`; also at operating points, if asked for."""
 
     system: str
     title: str
     groups: tuple[InGroup, ...]
+    at: tuple[InGroupsAt, ...] = ()
 
 
 class Subgroups(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,16 +103,6 @@ class Subgroups(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Images of a group and those of the rest, as masks; why there is nothing to say of either."""
-
-    group: Group
-    inside: npt.NDArray[np.bool_]
-    rest: npt.NDArray[np.bool_]
-    too_few: str
-    no_gap: str
-
-
 def by_subgroup(
     predictions: Sequence[Predictions],
     labels: Labels,
@@ -123,16 +110,19 @@ def by_subgroup(
     *,
     attributes: Sequence[Attribute] = ATTRIBUTES,
     fewest: int = FEWEST,
-    resamples: int = 1000,
+    points: Sequence[OperatingPoint] = (),
+    development: Mapping[str, Development] | None = None,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> Subgroups:
     """Systems in groups of lesions and patients, with the gap of each group to the rest.
 
     Group and rest are measured in the same resamples of whole patients, since a patient may have
-    lesions in both. The gap's p-value is that of a normal with the bootstrap standard error (Efron &
-    Tibshirani 1993, An Introduction to the Bootstrap), since counting resamples could not reach the
-    small p-values that a correction needs; Holm's step-down (1979, Scand. J. Stat. 6, 65) keeps the
-    chance of any false alarm at 5%. Only melanomas are in situ or thick: a group of these is measured
+    lesions in both. The gap's p-value is that of its interval (`evaluate.resampling.p_value`); for
+    shares of few images, of which resamples know too little, never below that of Fisher's exact test. Holm's
+    step-down (1979, Scand. J. Stat. 6, 65) over all gaps keeps the chance of any false alarm at 5%. At an
+    operating point every group has the threshold that all images together have, locked or chosen on
+    them (in every resample anew), so that a group may be called more often than the rest. Only melanomas are in situ or thick: a group of these is measured
     against all lesions that are not melanoma.
 
     Do not take a gap without evidence for equality: groups are small, and most gaps could not be
@@ -143,11 +133,12 @@ def by_subgroup(
     Args:
         predictions: One for each system.
         labels: Of all images, with the columns that attributes are read from.
-        metric: A metric of the ranking as a whole (`evaluate.metrics.OF_CURVE`); one that chooses
-            a threshold would choose another in each group.
+        metric: A metric of the ranking as a whole (`evaluate.metrics.OF_CURVE`).
         attributes: What to divide by; those that the table lacks are left out and named.
         fewest: Melanomas, and other lesions, that a group and its rest must have.
-        resamples: Number of resamples.
+        points: Operating points at which sensitivity and specificity are given too.
+        development: Predictions that lock their thresholds, by system; those without choose on the test set.
+        resamples: Number of resamples; None for the usual one (`evaluate.resampling.usual_resamples`).
         seed: Seed of the resamples.
 
     Raises:
@@ -156,38 +147,55 @@ def by_subgroup(
     """
     if metric not in OF_CURVE:
         raise UnknownNameError(f"no metric {metric!r} for subgroups; metrics are {', '.join(OF_CURVE)}")
-    column = Column(name=metric, title=title_of(metric), definition="", metric=metric)
     predictions, labels = without_skipped(predictions, labels)
     melanoma = labels.table["melanoma"].to_numpy()
     clusters, _ = pd.factorize(labels.table["patient"])
+    if resamples is None:
+        resamples = usual_resamples(int(clusters.max()) + 1)
     found = [(attribute, groups(attribute, labels)) for attribute in attributes]
-    parts = [
+    divided = [
         part
         for attribute, values in found
         if values is not None
-        for part in _parts(attribute, values, melanoma, fewest)
+        for part in parts(attribute, values, melanoma)
     ]
-    rows = [
-        _in_groups(align(given, labels).scores, melanoma, clusters, parts, column, resamples, seed)
+    locked = development or {}
+    looks = [_Look("ranking", None), *(_Look(kind, point) for point in points for kind in _AT_A_POINT)]
+    systems = [
+        _System(
+            Ranking(align(given, labels).scores, melanoma, clusters), looks, metric, locked.get(given.system)
+        )
         for given in predictions
     ]
-    adjusted = iter(holm([each.p for row in rows for each in row if each.p is not None]))
+    rows = _in_groups(systems, divided, looks, melanoma, clusters, fewest, resamples, seed)
+    adjusted = iter(holm([each.p for row in rows for look in row for each in look]))
+    corrected = [
+        [tuple(msgspec.structs.replace(each, p_holm=next(adjusted)) for each in look) for look in row]
+        for row in rows
+    ]
     return Subgroups(
         metric=metric,
-        title=column.title,
-        groups=tuple(part.group for part in parts),
+        title=title_of(metric),
+        groups=tuple(part.group for part in divided),
         systems=tuple(
             SystemSubgroups(
                 system=given.system,
                 title=system_title(given.system),
-                groups=tuple(
-                    each if each.p is None else msgspec.structs.replace(each, p_holm=next(adjusted))
-                    for each in row
+                groups=row[0],
+                at=tuple(
+                    InGroupsAt(
+                        wanted=look.point,
+                        figure=look.kind,
+                        threshold_from="development" if given.system in locked else "test set",
+                        groups=each,
+                    )
+                    for look, each in zip(looks[1:], row[1:], strict=True)
+                    if look.point is not None and look.kind != "ranking"
                 ),
             )
-            for given, row in zip(predictions, rows, strict=True)
+            for given, row in zip(predictions, corrected, strict=True)
         ),
-        compared=sum(each.p is not None for row in rows for each in row),
+        compared=sum(each.p is not None for row in rows for look in row for each in look),
         fewest=fewest,
         absent=tuple(attribute.title for attribute, values in found if values is None),
         level=LEVEL,
@@ -196,89 +204,114 @@ def by_subgroup(
     )
 
 
-def _parts(
-    attribute: Attribute,
-    values: pd.Series[pd.CategoricalDtype[str]],
-    melanoma: npt.NDArray[np.bool_],
-    fewest: int,
-) -> list[_Part]:
-    names = [name for name in values.cat.categories if (values == name).any()]
-    known = values.notna().to_numpy()
-    always = ~melanoma if attribute.of_melanoma else np.zeros_like(melanoma)
-    parts = []
-    for name in names:
-        inside = (values == name).fillna(False).to_numpy(dtype=bool)
-        here, there = inside | always, known & ~inside | always
-        too_few = _too_few(here, melanoma, fewest)
-        no_gap = too_few or ("there is no other group" if len(names) == 1 else "")
-        if not no_gap and (lacking := _too_few(there, melanoma, fewest)):
-            no_gap = f"the rest has {lacking}"
-        if not no_gap and len(names) == 2 and name == names[1]:
-            no_gap = _MIRROR
-        group = Group(
-            attribute=attribute.name,
-            title=attribute.title,
-            group=str(name),
-            n=int(here.sum()),
-            positives=int((here & melanoma).sum()),
-            negatives="all" if attribute.of_melanoma else "group",
-        )
-        parts.append(_Part(group=group, inside=here, rest=there, too_few=too_few, no_gap=no_gap))
-    return parts
+_AT_A_POINT: tuple[Literal["sensitivity", "specificity"], ...] = ("sensitivity", "specificity")
 
 
-def _too_few(mask: npt.NDArray[np.bool_], melanoma: npt.NDArray[np.bool_], fewest: int) -> str:
-    positives, negatives = int((mask & melanoma).sum()), int((mask & ~melanoma).sum())
-    if positives < fewest:
-        return f"{positives} melanomas, fewer than {fewest}"
-    return f"{negatives} other lesions, fewer than {fewest}" if negatives < fewest else ""
+class _Look(NamedTuple):
+    """A figure that is looked at in every group: of the ranking, or at a point."""
+
+    kind: Kind
+    point: OperatingPoint | None
+
+
+class _System:
+    """One system, and its figures in any part of the images."""
+
+    def __init__(
+        self, whole: Ranking, looks: Sequence[_Look], metric: str, development: Development | None
+    ) -> None:
+        self.whole, self._looks, self._metric = whole, looks, metric
+        self._cuts = {
+            look.point: threshold(development.ranking, look.point)
+            for look in looks
+            if development and look.point
+        }
+
+    def figures(self, within: Sequence[Ranking], weights: Counts) -> Floats:
+        """Figures of `looks` in parts of the images, shape (parts, looks, resamples)."""
+        found = np.empty((len(within), len(self._looks), weights.shape[1]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            curve = self.whole.curve(weights)
+            missing = (curve.positives == 0) | (curve.negatives == 0)
+            chosen = {
+                look.point: crossing(curve, look.point)
+                for look in self._looks
+                if look.point and look.point not in self._cuts
+            }
+            for row, part in zip(found, within, strict=True):
+                here = part.curve(weights)
+                for values, (kind, point) in zip(row, self._looks, strict=True):
+                    if point is None:
+                        values[:] = OF_CURVE[self._metric](here)
+                        values[(here.positives == 0) | (here.negatives == 0)] = np.nan
+                    elif point in self._cuts:
+                        values[:] = AT_POINT[kind](part.at(self._cuts[point], weights))
+                    else:
+                        values[:] = np.where(missing, np.nan, AT_POINT[kind](here.at(chosen[point])))
+        return found
 
 
 def _in_groups(
-    scores: Floats,
-    melanoma: npt.NDArray[np.bool_],
-    clusters: npt.NDArray[np.intp],
-    parts: Sequence[_Part],
-    column: Column,
-    resamples: int,
-    seed: int,
-) -> list[InGroup]:
-    def within(mask: npt.NDArray[np.bool_], weights: Counts) -> Floats:
-        units, renumbered = np.unique(clusters[mask], return_inverse=True)
-        ranking = Ranking(scores[mask], melanoma[mask], renumbered)
-        values: Floats = measure(ranking, (column,), weights[units])[0]
-        return values
+    systems: Sequence[_System], divided: Sequence[Part], looks: Sequence[_Look],
+    melanoma: npt.NDArray[np.bool_], clusters: npt.NDArray[np.intp], fewest: int, resamples: int, seed: int,
+) -> list[list[list[InGroup]]]:  # fmt: skip
+    """What each system (outermost) has for each look in each group."""
+    masks = [mask for part in divided for mask in (part.inside, part.rest)]
+    within = [[each.whole.within(mask) for mask in masks] for each in systems]
 
     def figures(weights: Counts) -> Floats:
-        nothing = np.full(weights.shape[1], np.nan)
-        pairs = [
-            [
-                nothing if part.too_few else within(part.inside, weights),
-                nothing if part.no_gap else within(part.rest, weights),
-            ]
-            for part in parts
-        ]
-        return np.array(pairs).reshape(len(parts), 2, weights.shape[1])
+        return np.stack(
+            [each.figures(parts_of, weights) for each, parts_of in zip(systems, within, strict=True)]
+        )
 
-    count = int(clusters.max()) + 1
-    values = figures(np.ones((count, 1), dtype=np.int32))[..., 0]
-    drawn = resampled(figures, count, resamples, seed, rows=len(scores))
+    values = figures(np.ones((int(clusters.max()) + 1, 1), dtype=np.int32))[..., 0]
+    drawn = resampled(figures, int(clusters.max()) + 1, resamples, seed, rows=int(melanoma.sum()))
     return [
-        _in_group(part, point, replicated)
-        for part, point, replicated in zip(parts, values, drawn, strict=True)
+        [
+            [
+                _in_group(
+                    part.too_few(look.kind, melanoma, fewest),
+                    part.no_gap(look.kind, melanoma, fewest),
+                    part.size(look.kind, melanoma, clusters),
+                    part.images(look.kind, melanoma),
+                    values[system, 2 * place : 2 * place + 2, index],
+                    drawn[system, 2 * place : 2 * place + 2, index],
+                )
+                for place, part in enumerate(divided)
+            ]
+            for index, look in enumerate(looks)
+        ]
+        for system in range(len(systems))
     ]
 
 
-def _in_group(part: _Part, point: Floats, drawn: Floats) -> InGroup:
+def _in_group(
+    too_few: str, no_gap: str, sizes: tuple[float, float], images: tuple[int, int] | None,
+    point: Floats, drawn: Floats,
+) -> InGroup:  # fmt: skip
+    """A figure in a group and its gap to the rest; `point` and `drawn` hold both (group, rest)."""
     metric = (
-        Metric(value=None, reason=part.too_few)
-        if part.too_few
-        else estimate(float(point[0]), drawn[0], _A_CLASS)
+        Metric(value=None, reason=too_few)
+        if too_few
+        else estimate(float(point[0]), drawn[0], _A_CLASS, sizes[0])
     )
-    if part.no_gap:
-        return InGroup(metric=metric, gap=Metric(value=None, reason=part.no_gap), p=None, p_holm=None)
+    if no_gap:
+        return InGroup(metric=metric, gap=Metric(value=None, reason=no_gap), p=None, p_holm=None)
+    value = float(point[0] - point[1])
     gaps = drawn[0] - drawn[1]
-    gap = estimate(float(point[0] - point[1]), gaps, _A_CLASS)
-    error = float(np.nanstd(gaps, ddof=1))
-    p = 2 * float(ndtr(-abs(float(point[0] - point[1])) / error)) if gap.low is not None and error else None
-    return InGroup(metric=metric, gap=gap, p=p, p_holm=p)
+    gap = estimate(value, gaps, _A_CLASS, sizes[1])
+    if gap.low is not None and min(np.nanmax(each) - np.nanmin(each) for each in drawn) < SAME:
+        # All or none of a group, again in every resample: that hides how uncertain its figure is.
+        gap = Metric(value=value, reason=_ONE_SIDED, undefined=gap.undefined)
+    p = None if gap.low is None else p_value(gaps, sizes[1], value)
+    if p is not None and images:
+        p = max(p, _fisher(point, images))
+    return InGroup(metric=metric, gap=gap, p=p, p_holm=None)
+
+
+def _fisher(shares: Floats, images: tuple[int, int]) -> float:
+    """Two-sided p-value of Fisher's exact test of two shares of so many images."""
+    from scipy.stats import fisher_exact  # It takes a noticeable time to import.
+
+    right = np.round(shares * images)
+    return float(fisher_exact(np.stack([right, images - right]).astype(np.int64)).pvalue)

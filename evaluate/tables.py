@@ -89,10 +89,18 @@ def numbers(column: pd.Series[str], path: str) -> pd.Series[float]:
     Raises:
         InputError: A value is not a number; names the row.
     """
-    values = []
-    for row, text in column.items():
-        try:
-            values.append(float(text))
-        except ValueError:
-            raise InputError(f"{path}: row {row}: {column.name} is {text!r}; it must be a number") from None
+    try:
+        # Python's own reading of each text, in one go.
+        values = column.to_numpy(dtype=object, na_value=float("nan")).astype("float64")
+    except ValueError:
+        row, text = next((row, text) for row, text in column.items() if not _is_number(text))
+        raise InputError(f"{path}: row {row}: {column.name} is {text!r}; it must be a number") from None
     return pd.Series(values, index=column.index, dtype="float64")
+
+
+def _is_number(text: object) -> bool:
+    try:
+        float(text)  # type: ignore[arg-type]
+    except ValueError:
+        return False
+    return True

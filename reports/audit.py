@@ -158,7 +158,9 @@ def _rescored(found: Audit, titles: Mapping[str, str]) -> list[Table]:
             title,
             ("System", *map(title_of, metrics)),
             tuple((titles.get(name, name), *cells) for name, cells in by_system.items()),
-            ("On all lesion images → without the shared ones, every threshold chosen anew.",),
+            (
+                "On all lesion images → without the shared ones, every threshold that the test set chose chosen anew.",
+            ),
         )
     ]
 

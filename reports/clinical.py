@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
@@ -10,96 +10,21 @@ from evaluate.calibration import FIGURES as CALIBRATION
 from evaluate.calibration import Calibration
 from evaluate.clinical import Clinical
 from evaluate.decision import DecisionCurves, SystemDecision
-from evaluate.operating import FIGURES, AtPoint, OperatingPoints
-from evaluate.scores import Metric
-from evaluate.subgroups import InGroup, Subgroups
-from reports.figures import decimals, ratio, with_sign
+from evaluate.subgroups import InGroup, Subgroups, SystemSubgroups
+from reports.figures import decimals, with_sign
+from reports.operating import CHOSEN, estimated, no_interval, operating, prevalence_notes, resampled
 from reports.render import Table
 
-CHOSEN = " †"
-_CHOSEN_NOTE = (
-    "† at a threshold chosen on this test set: every figure of the row is optimistic. "
-    "Development predictions lock it (--threshold-from)."
-)
-_LOCKED_NOTE = "Rows without † have their threshold locked on development predictions."
 
-
-_OPERATING = {
-    "Operating points": ("sensitivity", "specificity", "balanced_accuracy", "f1"),
-    "What a call means at them": (
-        "ppv",
-        "npv",
-        "number_needed_to_biopsy",
-        "likelihood_ratio_positive",
-        "likelihood_ratio_negative",
-    ),
-}
-
-
-_TEXT = {
-    "number_needed_to_biopsy": ratio,
-    "likelihood_ratio_positive": ratio,
-    "likelihood_ratio_negative": ratio,
-}
-
-
-def tables(found: Clinical, notes: Iterable[str] = ()) -> list[Table]:
-    """A table or more for each part that was asked for; `notes` go below each."""
+def tables(found: Clinical, reference: str, notes: Iterable[str] = ()) -> list[Table]:
+    """A table or more for each part that was asked for, with `notes` below; systems are compared with the `reference`."""
     parts = [
-        *(operating(found.operating_points) if found.operating_points else []),
+        *(operating(found.operating_points, reference) if found.operating_points else []),
         *([decision(found.decision_curves)] if found.decision_curves else []),
         *(calibration(found.calibration) if found.calibration else []),
         *(subgroups(found.subgroups) if found.subgroups else []),
     ]
     return [msgspec.structs.replace(part, notes=(*part.notes, *notes)) for part in parts]
-
-
-def estimated(metric: Metric, text: Callable[[float], str] = decimals) -> str:
-    """A figure and its interval, or `n/a` with the reason; an end that is not there is infinite.
-
-    >>> estimated(Metric(value=0.815, low=0.766, high=0.86))
-    '0.815 (0.766 to 0.860)'
-    >>> estimated(Metric(value=9.5, low=4.0, reason="no upper end: no lesion but melanomas is called"))
-    '9.500 (4.000 to ∞)'
-    >>> estimated(Metric(value=1.0, reason="no interval: the same in every resample"))
-    '1.000 (no interval)'
-    >>> estimated(Metric(value=None, reason="no lesion is called"))
-    'n/a (no lesion is called)'
-    """
-    if metric.value is None:
-        return f"n/a ({metric.reason})"
-    if metric.low is None:
-        return f"{text(metric.value)} (no interval)"
-    return f"{text(metric.value)} ({text(metric.low)} to {'∞' if metric.high is None else text(metric.high)})"
-
-
-def operating(found: OperatingPoints) -> list[Table]:
-    """A row per system and operating point: what the threshold calls, and what a call then means."""
-    origins = {row.threshold_from for row in found.rows}
-    notes = (
-        "Point: the sensitivity or specificity that the threshold was chosen to reach.",
-        *([_CHOSEN_NOTE] if "test set" in origins else []),
-        *([_LOCKED_NOTE] if "development" in origins else []),
-    )
-    return [
-        Table(
-            title,
-            ("System", "Point", "Threshold", *(FIGURES[name].title for name in names)),
-            tuple(_operating_row(row, names) for row in found.rows),
-            (
-                *notes,
-                *_prevalence_notes(
-                    found, ", ".join(FIGURES[name].title for name in names if FIGURES[name].of_prevalence)
-                ),
-                " ".join(f"{FIGURES[name].title}: {FIGURES[name].definition}" for name in names),
-                *_no_interval([row.metrics[name] for row in found.rows for name in names]),
-                *found.notes,
-                _resampled(found),
-            ),
-            align="llr" + "r" * len(names),
-        )
-        for title, names in _OPERATING.items()
-    ]
 
 
 def decision(found: DecisionCurves) -> Table:
@@ -121,8 +46,8 @@ def decision(found: DecisionCurves) -> Table:
                 for system in found.systems
                 if not _has_figures(system)
             ),
-            *_prevalence_notes(found, "net benefit"),
-            _resampled(found),
+            *prevalence_notes(found, "net benefit"),
+            resampled(found),
         ),
         align="r" * (3 + len(shown)),
     )
@@ -140,8 +65,8 @@ def calibration(found: Calibration) -> list[Table]:
         (
             *(f"{figure.title}: {figure.definition}" for figure in CALIBRATION.values()),
             f"Melanomas are {found.test_prevalence:.1%} of this test set; where they are not, calibration differs.",
-            *_no_interval(metric for system in found.systems for metric in system.metrics.values()),
-            _resampled(found),
+            *no_interval(metric for system in found.systems for metric in system.metrics.values()),
+            resampled(found),
         ),
     )
     reliability = Table(
@@ -160,37 +85,53 @@ def calibration(found: Calibration) -> list[Table]:
 def subgroups(found: Subgroups) -> list[Table]:
     """A table per system, a row per group."""
     notes = (
-        f"Gap: {found.title} in the group minus that in the rest, which is all lesions known to be in another "
+        "Gap: the figure in the group minus that in the rest, which is all lesions known to be in another "
         "group of the same attribute; its interval is of this gap alone.",
         f"p (Holm): two-sided p-value of the gap, corrected over all {found.compared} gaps shown.",
-        f"Groups of fewer than {found.fewest} melanomas or {found.fewest} other lesions have no figure.",
+        f"A figure needs {found.fewest} lesions of each class that it is of: melanomas for sensitivity, others for specificity.",
         *_melanoma_notes(found),
+        *no_interval(
+            metric
+            for system in found.systems
+            for groups in (system.groups, *(at.groups for at in system.at))
+            for each in groups
+            for metric in (each.metric, each.gap)
+        ),
         *([f"Not in the table of labels: {', '.join(found.absent)}."] if found.absent else []),
-        _resampled(found),
+        resampled(found),
     )
+    chosen = any(at.threshold_from == "test set" for system in found.systems for at in system.at)
+    shown = [table for system in found.systems for table in _of_system(found, system)]
+    last = (*notes[:-1], *([_CHOSEN] if chosen else []), notes[-1])
+    return [*shown[:-1], msgspec.structs.replace(shown[-1], notes=last)] if shown else []
+
+
+_CHOSEN = (
+    "† at a threshold chosen on this test set, the same for all groups: optimistic. Development predictions lock it "
+    "(--threshold-from)."
+)
+
+
+def _of_system(found: Subgroups, system: SystemSubgroups) -> list[Table]:
+    """The ranking figure in every group, and sensitivity and specificity at each point."""
+    looks = [(found.title, "", system.groups)]
+    for at in system.at:
+        mark = CHOSEN if at.threshold_from == "test set" else ""
+        point = f", threshold for {at.wanted.by} {at.wanted.value:.4g}{mark}"
+        looks.append((at.figure.capitalize(), f"{at.figure}{point}", at.groups))
     return [
         Table(
-            f"Subgroups: {system.title}",
-            ("Attribute", "Group", "Lesions", "Melanomas", found.title, "Gap to the rest", "p (Holm)"),
+            f"Subgroups: {system.title}" + (f", {what}" if what else ""),
+            ("Attribute", "Group", "Lesions", "Melanomas", title, "Gap to the rest", "p (Holm)"),
             tuple(
                 (group.title, group.group, str(group.n), str(group.positives), *_in_group(each))
-                for group, each in zip(found.groups, system.groups, strict=True)
+                for group, each in zip(found.groups, groups, strict=True)
             ),
-            notes if system == found.systems[-1] else (),
+            (),
             align="llrrrrr",
         )
-        for system in found.systems
+        for title, what, groups in looks
     ]
-
-
-def _operating_row(row: AtPoint, names: tuple[str, ...]) -> tuple[str, ...]:
-    mark = CHOSEN if row.threshold_from == "test set" else ""
-    return (
-        row.title,
-        f"{row.wanted.by} {row.wanted.value:.4g}{mark}",
-        ("none" if row.threshold is None else f"{row.threshold:.4g}") + mark,
-        *(estimated(row.metrics[name], _TEXT.get(name, decimals)) for name in names),
-    )
 
 
 def _said_once(cells: list[str]) -> list[str]:
@@ -198,11 +139,6 @@ def _said_once(cells: list[str]) -> list[str]:
     if cells[0].startswith("n/a") and len(set(cells)) == 1:
         return [cells[0], *("n/a" for _ in cells[1:])]
     return cells
-
-
-def _no_interval(metrics: Iterable[Metric]) -> list[str]:
-    reasons = {metric.reason for metric in metrics if metric.value is not None and metric.reason}
-    return [f"{reason[0].upper()}{reason[1:]}." for reason in sorted(reasons)]
 
 
 def _in_group(each: InGroup) -> tuple[str, str, str]:
@@ -219,17 +155,6 @@ def _has_figures(system: SystemDecision) -> bool:
     return any(metric.value is not None for metric in system.net_benefit)
 
 
-def _prevalence_notes(found: OperatingPoints | DecisionCurves, what: str) -> list[str]:
-    if found.prevalence is None:
-        return [
-            f"Melanomas are {found.test_prevalence:.1%} of this test set, and what depends on that holds for it only: {what}."
-        ]
-    return [
-        f"Re-weighted by Bayes' theorem from the test set's {found.test_prevalence:.1%} melanomas to "
-        f"{found.prevalence:.4g} ({found.prevalence:.2%}): {what}. Sensitivity and specificity are taken to stay."
-    ]
-
-
 def _melanoma_notes(found: Subgroups) -> list[str]:
     titles = dict.fromkeys(group.title for group in found.groups if group.negatives == "all")
     if not titles:
@@ -238,10 +163,3 @@ def _melanoma_notes(found: Subgroups) -> list[str]:
         f"{', '.join(titles)}: only melanomas have it, so each group is measured against all lesions that "
         "are not melanoma."
     ]
-
-
-def _resampled(found: OperatingPoints | DecisionCurves | Calibration | Subgroups) -> str:
-    return (
-        f"{found.level:.0%} percentile intervals over {found.resamples:,} resamples of whole patients, "
-        f"seed {found.seed}."
-    )

@@ -20,6 +20,7 @@ from benchmarks.results import Latency
 from benchmarks.timing import quick_latency, resolve
 from evaluate.audit import audit
 from evaluate.clinical import Clinical, Request, clinical
+from evaluate.development import Development
 from evaluate.predictions import Predictions
 from evaluate.scores import Scores, score
 from reports.claims import claims, judge
@@ -61,7 +62,8 @@ def compare(
     """
     if inputs:
         systems = [inputs.cards.get(system.name, system) for system in systems]
-    scores = _score(systems, settings.protocol, settings, inputs)
+    development = request.development if request else {}
+    scores = _score(systems, settings.protocol, settings, inputs, development)
     if scores:
         reference(scores, settings.reference)  # A name without scores is told before the counting.
     elif settings.reference:
@@ -83,7 +85,13 @@ def compare(
         missing=inputs.missing if inputs else {},
         left_out=inputs.left_out if inputs else {},
         clinical=answers,
-        audit=audit(_chosen(systems, inputs), inputs.labels, scores=scores, training=inputs.training)
+        audit=audit(
+            _chosen(systems, inputs),
+            inputs.labels,
+            scores=scores,
+            training=inputs.training,
+            development=development,
+        )
         if inputs and scores
         else None,
     )
@@ -94,13 +102,16 @@ def reproduce(
     settings: Settings,
     inputs: Inputs | None = None,
     progress: Progress | None = None,
+    *,
+    request: Request | None = None,
 ) -> Record:
-    """A comparison by both protocols, with verdicts on the paper's claims."""
-    record = compare(systems, settings, inputs, progress)
+    """A comparison by both protocols, with verdicts on the paper's claims, and what a clinic asks for."""
+    record = compare(systems, settings, inputs, progress, request=request)
     wanted = claims()
     if inputs:
+        development = request.development if request else {}
         others = [name for name in ("paper", "clinical") if name != settings.protocol]
-        more = [scores for name in others if (scores := _score(systems, name, settings, inputs))]
+        more = [scores for name in others if (scores := _score(systems, name, settings, inputs, development))]
         record = msgspec.structs.replace(record, scores=(*record.scores, *more))
     return msgspec.structs.replace(record, claims=tuple(judge(claim, record) for claim in wanted))
 
@@ -145,12 +156,23 @@ def _measured(
 
 
 def _score(
-    systems: Sequence[System], protocol: str, settings: Settings, inputs: Inputs | None
+    systems: Sequence[System],
+    protocol: str,
+    settings: Settings,
+    inputs: Inputs | None,
+    development: Mapping[str, Development],
 ) -> Scores | None:
     chosen = _chosen(systems, inputs)
     if inputs is None or not chosen:
         return None
-    return score(chosen, inputs.labels, protocol, resamples=settings.resamples, seed=settings.seed)
+    return score(
+        chosen,
+        inputs.labels,
+        protocol,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        development=development,
+    )
 
 
 def _clinical(

@@ -7,6 +7,7 @@ from typing import Any
 from evaluate.paired import Difference, against
 from evaluate.predictions import card_of
 from evaluate.protocols import title_of
+from evaluate.resampling import THE_SAME
 from evaluate.scores import Scores
 from evaluate.skipped import note
 from reports.figures import estimate, p_value
@@ -17,6 +18,13 @@ _LETTERS = (
     "Systems that share a letter in a column cannot be told apart by it: their paired difference has a p-value "
     "of 0.05 or more after Holm over all pairs of systems. That does not make them equal."
 )
+
+_KEPT_TOGETHER = {
+    "patient": "Both keep a patient's lesions together: DeLong with Obuchowski's variance, McNemar by changing the "
+    "systems' places patient by patient.",
+    "image": "Both take lesions for independent, also those of one patient.",
+}
+"""What the textbook tests do with several lesions of a patient, by what was resampled."""
 
 
 def reference(scores: Scores, asked: str | None) -> str:
@@ -58,12 +66,7 @@ def difference_figures(scores: Scores, name: str, prefix: str = "") -> dict[str,
 
 def letter_notes(scores: Scores) -> list[str]:
     """What a reader of the letters must know; nothing where there are no letters."""
-    open_ = {each.reason for each in scores.differences if each.p is not None and each.separable is None}
-    return (
-        [_LETTERS, *sorted(f"No pair has two letters: {reason}." for reason in open_)]
-        if scores.differences
-        else []
-    )
+    return [_LETTERS] if scores.differences else []
 
 
 def difference_tables(scores: Scores, name: str) -> list[Table]:
@@ -77,7 +80,7 @@ def difference_tables(scores: Scores, name: str) -> list[Table]:
         _table(
             f"Differences from {titles[name]}",
             titles,
-            {(each.a, each.metric): _difference(each) for each in own},
+            {(each.a, each.metric): difference_text(each) for each in own},
             [
                 *note(scores.skipped, scores.n),
                 f"A figure less that of {titles[name]}, on the same lesions: value, 95% percentile interval of the "
@@ -86,25 +89,24 @@ def difference_tables(scores: Scores, name: str) -> list[Table]:
                 *_reasons({each.metric: each.reason for each in own}),
             ],
         ),
-        *_textbook_tables(tested, titles, note(scores.skipped, scores.n)),
+        *_textbook_tables(scores, tested, titles),
     ]
 
 
-def _textbook_tables(tested: list[Difference], titles: dict[str, str], notes: list[str]) -> list[Table]:
+def _textbook_tables(scores: Scores, tested: list[Difference], titles: dict[str, str]) -> list[Table]:
     if not tested:
         return []
     return [
         _table(
             "The same by textbook tests",
             titles,
-            {(each.a, each.metric): _textbook(each) for each in tested},
+            {(each.a, each.metric): textbook_text(each) for each in tested},
             [
-                *notes,
+                *note(scores.skipped, scores.n),
                 "ROC-AUC: DeLong's difference with its 95% interval. Figures at a threshold: McNemar's exact test, "
                 "with the lesions that the system alone gets right and those that the reference alone does. "
                 "p after Holm, as above.",
-                "Both take lesions for independent, also those of one patient; where they disagree with the "
-                "resamples above, believe the resamples.",
+                _KEPT_TOGETHER[scores.cluster],
                 *_reasons({each.metric: each.textbook.reason for each in tested if each.textbook}),
             ],
         )
@@ -117,7 +119,12 @@ def _reasons(by_figure: dict[str, str]) -> list[str]:
     for figure, reason in by_figure.items():
         if reason:
             figures.setdefault(reason, []).append(title_of(figure))
-    return [f"No p-value of {', '.join(titles)}: {reason}." for reason, titles in figures.items()]
+    return [
+        f"{', '.join(titles)}: {reason}."
+        if reason == THE_SAME
+        else f"No p-value of {', '.join(titles)}: {reason}."
+        for reason, titles in figures.items()
+    ]
 
 
 def _table(title: str, titles: dict[str, str], cells: dict[tuple[str, str], str], notes: list[str]) -> Table:
@@ -131,7 +138,8 @@ def _table(title: str, titles: dict[str, str], cells: dict[tuple[str, str], str]
     )
 
 
-def _difference(found: Difference) -> str:
+def difference_text(found: Difference) -> str:
+    """A difference, its interval, its p-value after Holm, and a star where it separates the two."""
     if found.value is None:
         return "n/a"
     shown = estimate(found.value, found.low, found.high, signed=True)
@@ -139,7 +147,8 @@ def _difference(found: Difference) -> str:
     return shown if found.p_adjusted is None else f"{shown}, {p_value(found.p_adjusted)}{mark}"
 
 
-def _textbook(found: Difference) -> str:
+def textbook_text(found: Difference) -> str:
+    """What the textbook test says of a difference."""
     test = found.textbook
     if test is None:
         return "–"

@@ -10,10 +10,12 @@ from evaluate.skipped import note
 from reports import clinical, render
 from reports.audit import audited
 from reports.counts import counted
+from reports.differences import reference
 from reports.record import Record, save
 from reports.rows import rows as all_rows
 from reports.summary import summary
 from reports.tables import caveats, comparison, verdicts
+from reports.tidy import tidy
 from zoo.files import write
 
 FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
@@ -22,7 +24,7 @@ FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 
 def tables(record: Record) -> list[render.Table]:
     """All tables of a record: verdicts on claims where there are any, the summary, then the comparison."""
-    answers = clinical.tables(record.clinical, _skipped(record)) if record.clinical else []
+    answers = _answers(record)
     titles = {entry.card.name: entry.card.title for entry in record.entries}
     findings = audited(record.audit, titles) if record.audit else []
     return [
@@ -40,11 +42,21 @@ def _skipped(record: Record) -> list[str]:
     return next((note(scores.skipped, scores.n) for scores in record.scores), [])
 
 
+def _answers(record: Record) -> list[render.Table]:
+    """What a clinic asked for; its systems are compared with the reference of the scores."""
+    if record.clinical is None or not record.scores:
+        return []
+    return clinical.tables(
+        record.clinical, reference(record.scores[0], record.settings.reference), _skipped(record)
+    )
+
+
 def text(record: Record, style: str) -> str:
     """The record in one of `FORMATS`.
 
     CSV and JSON hold the whole frame, a row per system and a column per figure; JSON has the
-    settings, the machine, the verdicts and the clinical figures too.
+    settings, the machine, the verdicts and the clinical figures too. What does not fit the frame's rows
+    is in the further CSV files of `write_all`.
     """
     if style == "markdown":
         return render.markdown(tables(record))
@@ -71,7 +83,7 @@ def text(record: Record, style: str) -> str:
 
 
 def write_all(record: Record, folder: Path, name: str) -> list[Path]:
-    """Writes `record.json` and `name` in every format.
+    """Writes `record.json`, `name` in every format, and the parts of `reports.tidy` as CSV.
 
     Returns:
         The files written.
@@ -84,5 +96,9 @@ def write_all(record: Record, folder: Path, name: str) -> list[Path]:
     for style, ending in FORMATS.items():
         path = folder / f"{name}.{ending}"
         write(path, text(record, style))
+        written.append(path)
+    for part, rows in tidy(record).items():
+        path = folder / f"{part}.csv"
+        write(path, render.delimited(list(rows[0]), [list(row.values()) for row in rows]))
         written.append(path)
     return written

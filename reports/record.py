@@ -53,13 +53,14 @@ class InputFile(_Table, frozen=True):
 class Settings(_Table, frozen=True):
     """What was asked for: the counting rule, the score protocol, and how latency was taken.
 
+    `resamples` is None where each protocol was left its own number; the scores say which it was.
     `reference` is the system whose scores the others' are compared with; None leaves the choice to
     `reports.differences`. `columns` are names of the labels' columns by role, where they were named.
     """
 
     rule: str
     protocol: str
-    resamples: int
+    resamples: int | None
     seed: int
     latency: Literal["quick", "off"]
     device: Literal["auto", "cpu", "cuda"]

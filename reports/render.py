@@ -105,39 +105,92 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def latex(tables: Sequence[Table]) -> str:
-    """Tables as LaTeX with booktabs rules, scaled down where they are wider than the text."""
-    parts = ["% needs \\usepackage{booktabs,graphicx}\n"]
-    for table in tables:
-        header, *body = [" & ".join(map(_latex_text, row)) + r" \\" for row in (table.headers, *table.rows)]
-        grid = "\n".join(
-            (
-                rf"\begin{{tabular}}{{{_latex_columns(table)}}}",
-                r"\toprule",
-                header,
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}",
-            )
-        )
-        notes = "".join(f"\n\\par\\footnotesize {_latex_text(note)}" for note in table.notes)
-        parts.append(
-            "\\begin{table}[htbp]\n\\centering\n"
-            f"\\caption{{{_latex_text(table.title)}}}\n"
-            "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
-            f"{grid}}}{notes}\n\\end{{table}}\n"
-        )
-    return "\n".join(parts)
+    """Tables as LaTeX with booktabs rules.
+
+    A table is scaled down where it is wider than the text; one of sentences or of many rows may run over
+    several pages (longtable). Letters beyond Latin need XeLaTeX or LuaLaTeX and a font that has them;
+    pdfLaTeX shows their code points.
+    """
+    return "\n".join([_PREAMBLE, *(_pages(table) if _is_long(table) else _float(table) for table in tables)])
 
 
-def _latex_columns(table: Table) -> str:
-    """Columns of words are set as paragraphs where a cell is too long for a line."""
-    cells = zip(*table.rows, strict=True) if table.rows else [()] * len(table.headers)
-    longest = [max((len(value) for value in column), default=0) for column in cells]
-    return "".join(
-        r"p{0.6\linewidth}" if side == "l" and length > 60 else side
-        for side, length in zip(table.columns, longest, strict=True)
+_PREAMBLE = r"""% needs \usepackage{array,booktabs,graphicx,longtable}
+\providecommand{\beyondlatin}[2]{\ifdefined\Umathcode #1\else [U+#2]\fi}
+"""
+
+_SENTENCE = 60
+"""A cell of more letters is set as a paragraph."""
+
+_ROWS_OF_A_PAGE = 35
+
+
+def _is_long(table: Table) -> bool:
+    return len(table.rows) > _ROWS_OF_A_PAGE or any(
+        side == "l" and length > _SENTENCE
+        for side, length in zip(table.columns, _longest(table), strict=True)
     )
+
+
+def _float(table: Table) -> str:
+    header, *body = _rows(table)
+    grid = "\n".join(
+        (
+            rf"\begin{{tabular}}{{{table.columns}}}",
+            r"\toprule",
+            header,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+        )
+    )
+    return (
+        "\\begin{table}[htbp]\n\\centering\n"
+        f"\\caption{{{_latex_text(table.title)}}}\n"
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
+        f"{grid}}}{_latex_notes(table)}\n\\end{{table}}\n"
+    )
+
+
+def _pages(table: Table) -> str:
+    """Columns share the width by their longest cell, within bounds that keep short ones readable."""
+    weights = [min(max(length, 6), _SENTENCE) for length in _longest(table)]
+    shares = [weight / sum(weights) for weight in weights]
+    columns = "".join(
+        rf">{{\{'raggedright' if side == 'l' else 'raggedleft'}\arraybackslash}}"
+        rf"p{{\dimexpr {share:.3f}\linewidth-2\tabcolsep}}"
+        for side, share in zip(table.columns, shares, strict=True)
+    )
+    header, *body = _rows(table)
+    grid = "\n".join(
+        (
+            rf"\begin{{longtable}}{{{columns}}}",
+            rf"\caption{{{_latex_text(table.title)}}}\\",
+            r"\toprule",
+            header,
+            r"\midrule",
+            r"\endhead",
+            r"\bottomrule",
+            r"\endfoot",
+            *body,
+            r"\end{longtable}",
+        )
+    )
+    return f"{{\\footnotesize\n{grid}{_latex_notes(table)}\n\\par}}\n"
+
+
+def _rows(table: Table) -> list[str]:
+    return [" & ".join(map(_latex_text, row)) + r" \\" for row in (table.headers, *table.rows)]
+
+
+def _longest(table: Table) -> list[int]:
+    """Letters of the longest cell of each column."""
+    cells = zip(table.headers, *table.rows, strict=True)
+    return [max(len(value) for value in column) for column in cells]
+
+
+def _latex_notes(table: Table) -> str:
+    return "".join(f"\n\\par\\footnotesize {_latex_text(note)}" for note in table.notes)
 
 
 def delimited(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -175,7 +228,13 @@ _LATEX = {
 
 def _latex_text(text: str) -> str:
     flat = printable(text).replace("\n", " ")
-    return "".join(_LATEX.get(character, character if character < "\u0180" else "?") for character in flat)
+    return "".join(map(_latex_letter, flat))
+
+
+def _latex_letter(character: str) -> str:
+    if character in _LATEX or character < "\u0180":
+        return _LATEX.get(character, character)
+    return rf"\beyondlatin{{{character}}}{{{ord(character):04X}}}"
 
 
 def _spreadsheet_text(value: object) -> object:

@@ -2,7 +2,8 @@
 
 Every rendering reads these rows, so that the terminal, Markdown, CSV, LaTeX and JSON show the
 same figures. A figure `x` may be joined by `x_low` and `x_high` (its interval), `x_group` (its
-letters: systems that share one cannot be told apart), `x_note` (what it rests on) and `x_reason`
+letters: systems that share one cannot be told apart), `x_threshold_from` (what its threshold was
+chosen on), `x_note` (what it rests on) and `x_reason`
 (why it is missing) and `x_flag` (why to doubt it). `x_difference` is the figure less that of the row's `reference`, with
 `x_difference_p` (Holm-adjusted) and `x_difference_separable`.
 """
@@ -113,6 +114,8 @@ def score_figures(scored: SystemScores, prefix: str = "") -> Row:
         row |= {key: metric.value, f"{key}_low": metric.low, f"{key}_high": metric.high}
         row |= {f"{key}_note": metric.note or None, f"{key}_reason": metric.reason or None}
         row[f"{key}_group"] = metric.group or None
+        if metric.threshold_from is not None:
+            row[f"{key}_threshold_from"] = metric.threshold_from
     return row
 
 

@@ -6,15 +6,15 @@ from collections import Counter
 
 from evaluate.audit import Audit
 from evaluate.findings import many
-from evaluate.operating import AtPoint
+from evaluate.operating import OperatingPoints
 from evaluate.paired import ALPHA, Difference, against
 from evaluate.protocols import OperatingPoint, named
 from evaluate.scores import Metric, Scores, SystemScores
 from evaluate.skipped import note
 from evaluate.subgroups import Subgroups
-from reports.clinical import CHOSEN, estimated
 from reports.differences import reference
 from reports.figures import estimate, with_sign
+from reports.operating import CHOSEN, estimated, separation
 from reports.record import Record
 from reports.render import Table
 
@@ -36,7 +36,7 @@ def _summary(record: Record, scores: Scores) -> Table:
             system.title,
             _with_letters(system.metrics["roc_auc"]),
             "reference" if system.system == name else _difference(differences.get(system.system)),
-            _specificity(system, _at(record, system.system, point)),
+            _specificity(system.metrics["specificity"]),
         )
         for system in sorted(scores.systems, key=_area, reverse=True)
     )
@@ -51,8 +51,8 @@ def _summary(record: Record, scores: Scores) -> Table:
         rows,
         (
             *note(scores.skipped, scores.n),
-            *_separation(scores, titles, name),
-            *_thresholds(record, scores, point),
+            *_separation(record, scores, titles, name),
+            *_thresholds(scores),
             *(_caveats(record.audit) if record.audit else ()),
             *(_gaps(record.clinical.subgroups) if record.clinical and record.clinical.subgroups else ()),
         ),
@@ -74,28 +74,11 @@ def _difference(found: Difference | None) -> str:
     return estimate(found.value, found.low, found.high, signed=True) + (" *" if found.separable else "")
 
 
-def _at(record: Record, system: str, point: OperatingPoint) -> AtPoint | None:
-    """The system at the point with a locked threshold, where the run has one."""
-    asked = record.clinical.operating_points if record.clinical else None
-    return next(
-        (
-            row
-            for row in (asked.rows if asked else ())
-            if row.system == system and row.wanted == point and row.threshold_from == "development"
-        ),
-        None,
-    )
+def _specificity(metric: Metric) -> str:
+    return estimated(metric) + (CHOSEN if metric.threshold_from == "test set" else "")
 
 
-def _specificity(system: SystemScores, locked: AtPoint | None) -> str:
-    return (
-        estimated(locked.metrics["specificity"])
-        if locked
-        else estimated(system.metrics["specificity"]) + CHOSEN
-    )
-
-
-def _separation(scores: Scores, titles: dict[str, str], name: str) -> list[str]:
+def _separation(record: Record, scores: Scores, titles: dict[str, str], name: str) -> list[str]:
     pairs = [each for each in scores.differences if each.metric == "roc_auc"]
     if not pairs:
         return []
@@ -105,14 +88,38 @@ def _separation(scores: Scores, titles: dict[str, str], name: str) -> list[str]:
         f"{apart} of {len(pairs)} pairs of systems can be told apart by ROC-AUC (Holm over all); systems that "
         "share a letter cannot.",
         *(f"Some pairs are left open: {reason}." for reason in reasons),
+        *_at_points(record, scores),
         f"* told apart from {titles[name]} when only this column is looked at (Holm over it).",
     ]
 
 
-def _thresholds(record: Record, scores: Scores, point: OperatingPoint) -> list[str]:
+def _at_points(record: Record, scores: Scores) -> list[str]:
+    """Pairs that can be told apart at operating points: those asked for, or else the protocol's own."""
+    asked = record.clinical.operating_points if record.clinical else None
+    if asked and asked.comparisons:
+        counts = [
+            separation(each, figure)
+            for each in asked.comparisons
+            for figure in ("sensitivity", "specificity")
+            if not (figure == each.wanted.by and _all_chosen(asked, each.wanted))
+        ]
+        return [f"Pairs told apart at operating points (Holm over all of each): {', '.join(counts)}."]
+    own = [each for each in scores.differences if each.metric == "specificity"]
+    apart = sum(each.separable is True for each in own)
+    return [
+        f"{apart} of {len(own)} pairs can be told apart by specificity at that sensitivity (Holm over all)."
+    ]
+
+
+def _all_chosen(asked: OperatingPoints, point: OperatingPoint) -> bool:
+    """Whether the test set itself chose every threshold of a point, so that all reach it alike."""
+    return all(row.threshold_from == "test set" for row in asked.rows if row.wanted == point)
+
+
+def _thresholds(scores: Scores) -> list[str]:
     """Where the thresholds come from; a locked one need not reach the sensitivity that was wanted."""
-    locked = [row for each in scores.systems if (row := _at(record, each.system, point))]
-    reached = ", ".join(f"{row.title} {estimated(row.metrics['sensitivity'])}" for row in locked)
+    locked = [each for each in scores.systems if each.metrics["specificity"].threshold_from == "development"]
+    reached = ", ".join(f"{each.title} {estimated(each.metrics['sensitivity'])}" for each in locked)
     return [
         *(
             [f"{CHOSEN.strip()} threshold chosen on this test set: optimistic."]
@@ -143,10 +150,22 @@ def _caveats(found: Audit) -> list[str]:
 def _gaps(found: Subgroups) -> list[str]:
     """The gaps between subgroups that survive Holm's correction."""
     survive = [
-        f"{system.title} in {group.title.lower()} {group.group} ({estimated(each.gap, with_sign)})"
+        f"{system.title} in {group.title.lower()} {group.group}, {what} {estimated(each.gap, with_sign)}"
         for system in found.systems
-        for group, each in zip(found.groups, system.groups, strict=True)
+        for what, groups in (
+            (found.title, system.groups),
+            *((f"{at.figure} at {at.wanted.by} {at.wanted.value:.4g}", at.groups) for at in system.at),
+        )
+        for group, each in zip(found.groups, groups, strict=True)
         if each.p_holm is not None and each.p_holm < ALPHA
     ]
-    count = f"{len(survive) or 'none'} of {many(found.compared, 'gap')} in {found.title} survives Holm's correction"
-    return [f"Subgroups: {count}{': ' if survive else ''}{'; '.join(survive)}."]
+    verb = "survive" if len(survive) > 1 else "survives"
+    count = f"{len(survive) or 'none'} of {many(found.compared, 'gap')} {verb} Holm's correction"
+    shown = survive[:_MOST_GAPS]
+    if survive[_MOST_GAPS:]:
+        shown.append(f"and {len(survive) - len(shown)} more, in the tables of subgroups")
+    return [f"Subgroups: {count}{': ' if survive else ''}{'; '.join(shown)}."]
+
+
+_MOST_GAPS = 4
+"""Gaps between subgroups that the summary names."""

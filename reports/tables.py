@@ -14,6 +14,7 @@ from evaluate.scores import Scores
 from reports.claims import other_test_set
 from reports.differences import difference_tables, letter_notes, reference
 from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds
+from reports.operating import no_interval
 from reports.record import Record
 from reports.render import Table
 from reports.rows import (
@@ -196,15 +197,16 @@ def scored(scores: Scores, asked: str | None = None) -> list[Table]:
 
 def _score_section(name: str, scores: Scores | None, prefix: str) -> Section:
     protocol = PROTOCOLS[name]
-    columns = tuple(Column(prefix + c.name, c.title + _mark(c), decimals) for c in protocol.columns)
+    columns = tuple(Column(prefix + c.name, c.title + _mark(c, scores), decimals) for c in protocol.columns)
     title = f"Scores, {protocol.title.lower()} protocol"
     if scores is None:
         return Section(title, (Column(columns[0].key, "All figures"),), (protocol.definition,))
     title += f": {scores.n} lesions, {scores.positives} melanomas, {scores.patients} patients"
     notes = [protocol.definition]
-    if any(map(_mark, protocol.columns)):
+    if any(_mark(column, scores) for column in protocol.columns):
         notes.append(f"{_CHOSEN.strip()} at a threshold chosen on this test set.")
     notes += [*letter_notes(scores), *scores.notes, *_rank_notes(scores)]
+    notes += no_interval(metric for system in scores.systems for metric in system.metrics.values())
     notes += [f"{system.title}: {note}" for system in scores.systems for note in system.notes]
     notes.append(f"{scores.resamples:,} resamples, seed {scores.seed}.")
     return Section(title, columns, tuple(notes))
@@ -234,9 +236,10 @@ def _printed_sections(record: Record) -> list[Section]:
 _CHOSEN = " †"
 
 
-def _mark(column: Figure) -> str:
-    """A mark for figures whose threshold the test set itself chose."""
-    return _CHOSEN if column.point and column.point.by != "threshold" else ""
+def _mark(column: Figure, scores: Scores | None) -> str:
+    """A mark for figures whose threshold the test set itself chose, for one system or all."""
+    origins = {each.metrics[column.name].threshold_from for each in scores.systems} if scores else set()
+    return _CHOSEN if origins & {"test set", "each resample"} else ""
 
 
 def _rank_notes(scores: Scores) -> list[str]:

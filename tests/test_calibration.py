@@ -12,7 +12,9 @@ from sklearn.metrics import brier_score_loss
 from statsmodels.stats.proportion import proportion_confint
 
 from evaluate import Labels, Predictions, calibration_of
-from evaluate.calibration import FIGURES, equal_mass_bins, recalibration
+from evaluate.calibration import FIGURES, equal_mass_bins
+from evaluate.recalibration import MOST_IMAGES, Grouped, recalibration
+from evaluate.resampling import bootstrap, effective_clusters, interval
 
 RANDOM = np.random.default_rng(3)
 SCORES = expit(RANDOM.normal(-1, 1.5, size=400))
@@ -87,6 +89,44 @@ def test_figures_are_those_of_scikit_learn_and_have_intervals():
     assert metrics["ece"].value == pytest.approx(np.abs(observed - mean).mean())
     assert metrics["ece"].low is None
     assert metrics["ece"].reason.startswith("no interval")
+
+
+def test_large_sets_are_grouped_without_a_difference_that_matters():
+    """Resamples of grouped scores against those of single images; melanomas are rare and score high."""
+    random = np.random.default_rng(2)
+    n = 4 * MOST_IMAGES
+    truth = random.random(n) < 0.003
+    scores = expit(random.normal(-6, 1.5, size=n) + 2.5 * truth)
+    clusters = np.arange(n) // 2
+    grouped = Grouped(scores, truth, clusters)
+    point = grouped.of_images()
+    assert grouped.rows < n / 6
+    assert point[:2][::-1] == pytest.approx(recalibration(scores, truth, np.ones((n, 1)))[:, 0])
+    (weights,) = bootstrap(n // 2, 25, chunk=25)
+    images = weights[clusters]
+    found = grouped.of_resamples(weights)
+    exact = [recalibration(scores, truth, images, slope=slope) for slope in (True, False)]
+    for values, expected in zip(found, (exact[0][1], exact[0][0], exact[1][0]), strict=True):
+        assert np.abs(values - expected).max() < 0.02 * expected.std()
+
+
+def test_the_interval_of_the_brier_score_by_hand():
+    metric = system(resamples=200).metrics["brier"]
+    (weights,) = bootstrap(200, 200, chunk=200)
+    images = weights[np.arange(400) // 2]
+    drawn = ((SCORES - TRUTH) ** 2) @ images / images.sum(axis=0)
+    size = effective_clusters(TRUTH, np.arange(400) // 2)
+    assert (metric.low, metric.high) == pytest.approx(interval(drawn, size))
+
+
+def test_small_sets_are_not_grouped():
+    clusters = np.arange(400) // 2
+    grouped = Grouped(SCORES, TRUTH, clusters)
+    grouped.of_images()
+    (weights,) = bootstrap(200, 10, chunk=10)
+    exact = recalibration(SCORES, TRUTH, weights[clusters])
+    assert grouped.rows == 400
+    assert grouped.of_resamples(weights)[:2][::-1] == pytest.approx(exact, abs=1e-8)
 
 
 def test_bins_have_wilson_intervals():

@@ -13,9 +13,10 @@ from click.testing import CliRunner, Result
 import cli
 from evaluate import find, read_labels
 from evaluate.clinical import Clinical, Request, clinical
-from evaluate.operating import POINTS
+from evaluate.points import POINTS
 from evaluate.protocols import OperatingPoint
 from reports.clinical import tables
+from reports.outputs import tables as all_tables
 from reports.record import load
 from reports.render import latex, markdown
 from zoo.files import sha256
@@ -52,7 +53,9 @@ def test_points_are_printed_and_marked(command) -> None:
     assert shown.exit_code == 0, shown.output
     lines = shown.output.splitlines()
     for point in ("sensitivity 0.9 †", "specificity 0.9 †"):
-        assert sum(point in line for line in lines) == 4  # two systems in two tables
+        assert (
+            sum(point in line for line in lines) == 5
+        )  # two systems in two tables, one in that of differences
     assert "† at a threshold chosen on this test set: every figure of the row is optimistic" in shown.output
     assert "locked on development" not in shown.output
 
@@ -61,7 +64,8 @@ def test_locked_thresholds_lose_the_mark(command, development: Path) -> None:
     shown = run(*command, "--threshold-from", development)
     assert shown.exit_code == 0, shown.output
     points = [line for line in shown.output.splitlines() if "sensitivity 0.9 " in line]
-    assert ["†" in line for line in points] == [False, True] * 2
+    # The last is their difference: one of its two thresholds was chosen on the test set.
+    assert ["†" in line for line in points] == [False, True, False, True, True]
     assert "locked on development predictions" in shown.output
     content = json.loads(run(*command, "--threshold-from", development, "--json").stdout)
     found = [row["threshold_from"] for row in content["operating_points"]["rows"]]
@@ -117,11 +121,13 @@ def test_tables_go_into_every_format(made_up: Path) -> None:
         points=POINTS, prevalence=0.02, decision_curves=True, calibration=True, subgroups=True
     )
     found = clinical(predictions, read_labels(made_up / "labels.csv"), everything, resamples=50)
-    shown = tables(found)
-    assert len(shown) == 5 + len(predictions)
+    shown = tables(found, "sge_b3")
+    # Points, calls and differences; decision curves; calibration and reliability; for each system its
+    # ranking, and sensitivity and specificity at three points, in subgroups.
+    assert len(shown) == 3 + 1 + 2 + len(predictions) * (1 + 2 * len(POINTS))
     assert "sensitivity 0.95 †" in markdown(shown)
     assert "∞" not in latex(shown)
-    assert tables(Clinical()) == []
+    assert tables(Clinical(), "sge_b3") == []
 
 
 def test_a_record_holds_what_was_asked_and_the_files_behind_it(
@@ -138,10 +144,96 @@ def test_a_record_holds_what_was_asked_and_the_files_behind_it(
     assert record.clinical is not None
     assert record.clinical.operating_points is not None
     assert record.clinical.subgroups is None
-    assert markdown(tables(record.clinical)) in shown.stdout
+    assert markdown(tables(record.clinical, "sge_b3")) in shown.stdout
+    assert {table.title for table in tables(record.clinical, "sge_b3")} <= {
+        t.title for t in all_tables(record)
+    }
     roles = {each.role: each for each in record.inputs}
     assert roles["development"].name == str(development)
     assert roles["development"].sha256 == sha256(development)
+
+
+def test_locked_thresholds_give_mcnemar_its_p_values(command, made_up: Path, development: Path) -> None:
+    """Through the command line: with development predictions of both systems, and of one only."""
+    other = pd.read_csv(made_up / "predictions" / "Second_place.csv")
+    other["image_name"] = other["image_name"].str.replace("ISIC", "DEV")
+    second = development.parent / "Second_place.csv"
+    other.to_csv(second, index=False)
+    both = ("--threshold-from", development, "--threshold-from", second, "--at", "specificity=0.8")
+    shown = run(*command, *both)
+    assert shown.exit_code == 0, shown.output
+    assert "Differences from Second place at the operating points" in shown.stdout
+    assert (
+        "†"
+        not in shown.stdout.partition("at the operating points")[2].partition("Point")[2].split("A figure")[0]
+    )
+    (comparison,) = json.loads(run(*command, *both, "--json").stdout)["operating_points"]["comparisons"]
+    for each in comparison["differences"]:
+        assert each["textbook"]["test"] == "McNemar"
+        assert 0 < each["textbook"]["p"] <= 1
+    (comparison,) = json.loads(run(*command, *both[:2], *both[4:], "--json").stdout)["operating_points"][
+        "comparisons"
+    ]
+    assert all(each["textbook"]["p"] is None for each in comparison["differences"])
+    assert all(each["p"] is not None for each in comparison["differences"])
+
+
+def test_every_part_goes_into_a_tidy_file(made_up: Path, development: Path, tmp_path: Path) -> None:
+    """`reproduce` takes what a clinic asks for, and writes a row per figure."""
+    shown = run(
+        "reproduce", "--predictions", made_up / "predictions", "--labels", made_up / "labels.csv",
+        "--resamples", "50", "--threshold-from", development, "--calibration", "--decision-curves", "--subgroups",
+        "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    record = load(tmp_path / "out" / "record.json")
+    assert record.claims
+    assert record.clinical is not None
+    assert record.clinical.operating_points is not None
+    assert record.clinical.decision_curves is not None
+    read = {path.stem: pd.read_csv(path) for path in (tmp_path / "out").glob("*.csv")}
+    assert read.keys() == {
+        "claims", "differences", "operating_points", "decision_curves", "calibration", "reliability",
+    }  # fmt: skip
+    points = read["operating_points"].set_index(["system", "point", "wanted", "figure"])
+    assert points.index.is_unique
+    for row in record.clinical.operating_points.rows:
+        for figure, metric in row.metrics.items():
+            written = points.loc[(row.system, row.wanted.by, row.wanted.value, figure)]
+            assert written["value"] == pytest.approx(metric.value, nan_ok=True) or metric.value is None
+            assert (written["threshold_from"], pd.isna(written["low"])) == (
+                row.threshold_from,
+                metric.low is None,
+            )
+    pairs = 21 * (len(record.clinical.operating_points.comparisons) * 2)
+    assert read["differences"]["point"].notna().sum() == pairs
+    assert len(read["differences"]) == pairs + sum(len(each.differences) for each in record.scores)
+    assert set(read["calibration"].loc[read["calibration"]["system"] == "second_place", "reason"]) == {
+        "the scores are ranks, or not known to be probabilities"
+    }
+
+
+def test_locked_thresholds_lock_the_comparison_and_its_summary(
+    made_up: Path, development: Path, tmp_path: Path
+) -> None:
+    files = (
+        "--predictions",
+        made_up / "predictions",
+        "--labels",
+        made_up / "labels.csv",
+        "--resamples",
+        "50",
+    )
+    args = ("compare", "sge_b3", "--no-latency", *files, "--output", tmp_path / "out")
+    locked = run(*args, "--threshold-from", development).stdout.partition("What each system costs")[0]
+    assert "Thresholds locked on development predictions; sensitivity reached here: SGE-B3" in locked
+    assert "†" not in locked
+    frame = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert frame["specificity_threshold_from"].tolist() == ["development"]
+    assert "†" in run(*args).stdout.partition("What each system costs")[0]
+    assert pd.read_csv(tmp_path / "out" / "comparison.csv")["specificity_threshold_from"].tolist() == [
+        "test set"
+    ]
 
 
 def test_clinical_figures_need_predictions() -> None:
@@ -207,6 +299,14 @@ def test_the_real_subgroups(real: Clinical, proveai: Path) -> None:
     assert counts["thickness", "under 0.8 mm"] == (508 + 40, 40)
     assert counts["thickness", "0.8 mm and over"] == (508 + 6, 6)
     for system in real.subgroups.systems:
+        for at in system.at:
+            for group, each in zip(real.subgroups.groups, at.groups, strict=True):
+                enough = (
+                    group.positives >= 10
+                    if at.figure == "sensitivity"
+                    else (group.n - group.positives >= 10 and group.negatives == "group")
+                )
+                assert (each.metric.value is not None) == enough
         for group, each in zip(real.subgroups.groups, system.groups, strict=True):
             assert (each.metric.value is None) == (group.positives < 10)
     table = pd.read_csv(proveai / "test.csv").set_index("isic_id")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from evaluate import find, read_labels
@@ -94,6 +95,57 @@ def test_intervals_and_p_values_are_those_of_the_normal_distribution():
     assert found.auc(1).high == pytest.approx(2 / 3 + 1.959964 * variance**0.5)
     assert found.difference(0, 1).p == pytest.approx(2 * (1 - 0.841345), abs=1e-5)  # z = 1
     assert found.difference(1, 0).p == found.difference(0, 1).p
+
+
+def obuchowski(scores, melanoma, clusters):
+    """Variance of clustered areas as in the paper, cluster by cluster (Obuchowski 1997, equations 3 to 7)."""
+    ill, well = scores[:, melanoma], scores[:, ~melanoma]
+    wins = (ill[:, :, None] > well[:, None, :]) + 0.5 * (ill[:, :, None] == well[:, None, :])
+    areas = wins.mean(axis=(1, 2))
+    m, n = wins.shape[1:]
+    found = np.zeros((len(scores), len(scores)))
+    units = np.unique(clusters)
+    with_ill = [u for u in units if (clusters[melanoma] == u).any()]
+    with_well = [u for u in units if (clusters[~melanoma] == u).any()]
+
+    def part(components, own, unit):
+        return (components[:, own == unit] - areas[:, None]).sum(axis=1)
+
+    v10, v01 = wins.mean(axis=2), wins.mean(axis=1)
+    of_ill, of_well = clusters[melanoma], clusters[~melanoma]
+    for unit in with_ill:
+        each = part(v10, of_ill, unit)
+        found += len(with_ill) / ((len(with_ill) - 1) * m) * np.outer(each, each) / m
+    for unit in with_well:
+        each = part(v01, of_well, unit)
+        found += len(with_well) / ((len(with_well) - 1) * n) * np.outer(each, each) / n
+    for unit in units:
+        cross = np.outer(part(v10, of_ill, unit), part(v01, of_well, unit))
+        found += len(units) / (len(units) - 1) * (cross + cross.T) / (m * n)
+    return found
+
+
+@given(studies(), st.integers(0, 2**32))
+def test_with_clusters_the_covariance_is_that_of_obuchowski(study, seed):
+    scores, melanoma = study
+    _, clusters = np.unique(np.random.default_rng(seed).integers(6, size=len(melanoma)), return_inverse=True)
+    found = DeLong(scores, melanoma, clusters)
+    if min(len(set(clusters[melanoma])), len(set(clusters[~melanoma]))) < 2:
+        assert found.auc(0).reason == "needs two patients of each class"
+        return
+    assert found.aucs == pytest.approx(DeLong(scores, melanoma).aucs)
+    assert found.covariance == pytest.approx(obuchowski(scores, melanoma, clusters), abs=1e-12)
+
+
+@given(studies())
+def test_clusters_of_single_images_change_only_the_quantile(study):
+    scores, melanoma = study
+    plain, single = DeLong(scores, melanoma), DeLong(scores, melanoma, np.arange(len(melanoma)))
+    assert single.covariance == pytest.approx(plain.covariance, abs=1e-15)
+    degrees = min(melanoma.sum(), (~melanoma).sum()) - 1
+    if plain.auc(0).low is not None:
+        reach = stats.t.ppf(0.975, degrees) * plain.auc(0).variance ** 0.5
+        assert single.auc(0).high == pytest.approx(plain.aucs[0] + reach)
 
 
 def test_the_published_scores_as_another_program_has_them(proveai):

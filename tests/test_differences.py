@@ -85,19 +85,6 @@ def test_textbook_tests_stand_in_a_table_of_their_own(scores: Scores) -> None:
     assert table.notes[-1] == "No p-value of Sensitivity, Specificity: thresholds chosen on this test set."
 
 
-def test_too_few_resamples_are_told(made_up: Path) -> None:
-    found = score(find(made_up / "predictions")[0], read_labels(made_up / "labels.csv"), resamples=100)
-    table, differences, _ = scored(found)
-    assert (
-        "No pair has two letters: 100 resamples are too few to tell 21 pairs apart; take 840 or more."
-        in table.notes
-    )
-    assert any(
-        "100 resamples are too few to tell 6 pairs apart; take 240" in note for note in differences.notes
-    )
-    assert "*" not in "".join(cell for row in differences.rows for cell in row)
-
-
 def test_the_frame_has_the_differences(scores: Scores) -> None:
     figures = difference_figures(scores, "first_place", "clinical_")
     assert "first_place" not in figures

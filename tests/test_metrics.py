@@ -1,12 +1,15 @@
 """Every metric equals scikit-learn's on the images repeated as often as they weigh."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as reference
 
+from evaluate import find, read_labels
+from evaluate.alignment import align
 from evaluate.measure import measure, replicates, threshold
 from evaluate.metrics import AT_POINT, Ranking
 from evaluate.protocols import PROTOCOLS, Column, OperatingPoint
@@ -25,12 +28,21 @@ AT_POINTS = [
 EXACT = {"rel": 0, "abs": 1e-12}
 
 
-def isic_2024(truth: np.ndarray, scores: np.ndarray) -> float:
-    """The challenge's published scoring code: flipped, capped, and McClish's scaling undone."""
-    max_fpr = abs(1 - 0.8)
+def isic_2024(truth: np.ndarray, scores: np.ndarray, least: float = 0.8) -> float:
+    """The challenge's published scoring code: labels and scores flipped, capped, and McClish's scaling undone."""
+    max_fpr = abs(1 - least)
     scaled = reference.roc_auc_score(1 - truth, -1.0 * scores, max_fpr=max_fpr)
-    least = 0.5 * max_fpr**2
-    return least + (max_fpr - least) / (1.0 - 0.5) * (scaled - 0.5)
+    guess = 0.5 * max_fpr**2
+    return guess + (max_fpr - guess) / (1.0 - 0.5) * (scaled - 0.5)
+
+
+def auc_above_sensitivity(truth: np.ndarray, scores: np.ndarray, least: float = 0.8) -> float:
+    """What the archive's own scorer (isic-challenge-scoring 5) computes: the area under the curve to the right
+    of where it reaches the sensitivity, down to the axis."""
+    passed, reached, _ = reference.roc_curve(truth, scores, drop_intermediate=False)
+    index = reached.searchsorted(least, side="left")
+    first = np.interp(least, reached[index - 1 : index + 1], passed[index - 1 : index + 1])
+    return reference.auc([first, *passed[index:]], [least, *reached[index:]]), first
 
 
 def by_scikit_learn(column: Column, truth: np.ndarray, scores: np.ndarray) -> float:
@@ -121,6 +133,57 @@ def agree_with_scikit_learn(case, columns):
                 assert value == pytest.approx(expected, rel=1e-12, abs=1e-12, nan_ok=True), column
 
 
+@given(cases())
+def test_the_partial_area_and_a_rectangle_are_the_area_of_the_archives_scorer(case):
+    """It counts what lies below the line of 80% too: 0.8 high, and as wide as what is right of the crossing."""
+    scores, truth, clusters, _ = case
+    ranking = Ranking(scores, truth, clusters)
+    found = measure(ranking, [COLUMNS["partial_auc"]], ranking.unweighted).item()
+    area, first = auc_above_sensitivity(truth, scores)
+    assert found + 0.8 * (1 - first) == pytest.approx(area, abs=1e-12)
+
+
+@given(cases())
+def test_the_partial_area_is_that_of_the_archives_scorer_itself(case):
+    scorer = pytest.importorskip("isic_challenge_scoring.metrics", reason="needs isic-challenge-scoring")
+    scores, truth, clusters, weights = case
+    ranking = Ranking(scores, truth, clusters)
+    for drawn in (ranking.unweighted, weights[:, :1]):
+        times = drawn[clusters, 0]
+        if len({*truth[times > 0]}) < 2:
+            continue
+        found = measure(ranking, tuple(COLUMNS.values())[:3], drawn)[:, 0]
+        given_ = (pd.Series(truth.astype(float)), pd.Series(scores), pd.Series(times.astype(float)))
+        repeated, its_scores = np.repeat(truth, times), np.repeat(scores, times)
+        _, first = auc_above_sensitivity(repeated, its_scores)
+        assert found[2] + 0.8 * (1 - first) == pytest.approx(
+            scorer.auc_above_sensitivity(*given_, 0.8), abs=1e-9
+        )
+        assert found[0] == pytest.approx(scorer.auc(*given_), abs=1e-12)
+        assert found[1] == pytest.approx(scorer.average_precision(*given_), abs=1e-12)
+
+
+ARCHIVE_AREA = {
+    "first_place": 0.6722337339411522, "s2_cbam_b3": 0.5845627849150435, "s2_mlp_b3": 0.5735598839618732,
+    "sge_b3": 0.6094695399917116, "second_place": 0.5595317032739329, "spatial_b3": 0.5807915457936179,
+    "third_place": 0.4663282221301285,
+}  # fmt: skip
+"""What `auc_above_sensitivity` of isic-challenge-scoring 5.6.0 gives for the published scores at 80%."""
+
+
+def test_the_published_scores_as_the_archives_scorer_has_them(proveai):
+    labels = read_labels(proveai / "test.csv")
+    truth = labels.table["melanoma"].to_numpy()
+    found = {}
+    for each in find(proveai / "predictions")[0]:
+        scores = align(each, labels).scores
+        ranking = Ranking(scores, truth, np.arange(len(truth)))
+        partial = measure(ranking, [COLUMNS["partial_auc"]], ranking.unweighted).item()
+        assert partial == pytest.approx(isic_2024(truth, scores), abs=1e-12)
+        found[each.system] = partial + 0.8 * (1 - auc_above_sensitivity(truth, scores)[1])
+    assert found == pytest.approx(ARCHIVE_AREA, abs=1e-12)
+
+
 @settings(deadline=None)
 @given(cases(), st.sampled_from([0.5, 0.8, 0.95, 1.0]))
 def test_no_threshold_of_that_sensitivity_has_a_higher_specificity(case, target):
@@ -168,6 +231,26 @@ def test_prevalence_follows_bayes_theorem_and_leaves_the_rest(case, prevalence):
     assert same == pytest.approx(np.array(list(plain.values())), nan_ok=True)
 
 
+@given(cases())
+def test_a_part_of_the_images_is_counted_at_the_thresholds_of_all(case):
+    scores, truth, clusters, weights = case
+    mask = np.arange(len(scores)) % 3 > 0
+    whole = Ranking(scores, truth, clusters)
+    part = whole.within(mask).curve(weights)
+    times = weights[clusters]
+    for index, cut in enumerate(whole.thresholds):
+        called = (mask & (scores >= cut))[:, np.newaxis] * times
+        assert part.true_positives[index].tolist() == called[truth].sum(axis=0).tolist()
+        assert part.false_positives[index].tolist() == called[~truth].sum(axis=0).tolist()
+    if len({*truth[mask]}) == 2:
+        alone = Ranking(scores[mask], truth[mask], np.arange(mask.sum()))
+        columns = [COLUMNS[name] for name in ("roc_auc", "average_precision", "partial_auc")]
+        one = whole.within(mask)
+        assert measure(one, columns, one.unweighted) == pytest.approx(
+            measure(alone, columns, alone.unweighted), abs=1e-12
+        )
+
+
 def test_a_score_equal_to_a_fixed_threshold_is_called():
     ranking = Ranking(np.array([0.5, 0.4]), np.array([True, False]), np.arange(2))
     point = OperatingPoint(by="threshold", value=0.5)
@@ -196,6 +279,7 @@ def test_memory_does_not_grow_with_the_number_of_resamples(monkeypatch):
     systems, columns = rankings(60, 2, 25), tuple(COLUMNS.values())
     whole = replicates(systems, columns, 50, seed=7)
     monkeypatch.setattr("evaluate.measure._CELLS", 100)
+    monkeypatch.setattr("evaluate.measure._NARROWEST", 1)
     widths = []
     counted = Ranking.curve
     monkeypatch.setattr(Ranking, "curve", lambda self, w: widths.append(w.shape[1]) or counted(self, w))

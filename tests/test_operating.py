@@ -4,9 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluate import Labels, OperatingPoint, Predictions, decision_curves, operating_points, read_development
+from evaluate import (
+    Labels,
+    OperatingPoint,
+    Predictions,
+    decision_curves,
+    operating_points,
+    read_development,
+    score,
+)
 from evaluate.estimate import estimate
-from evaluate.operating import FIGURES, POINTS, read_point
+from evaluate.points import FIGURES, POINTS, read_point
+from evaluate.resampling import effective_clusters, interval
+from evaluate.textbook import mcnemar_clustered
 from zoo.errors import InputError, UsageError
 
 RANDOM = np.random.default_rng(8)
@@ -68,10 +78,12 @@ def test_a_locked_threshold_is_that_of_the_development_set_and_stays(development
     assert row.metrics["number_needed_to_biopsy"].value == pytest.approx(1 / TRUTH[called].mean())
     low, high = row.metrics["sensitivity"].low, row.metrics["sensitivity"].high
     shares = []
-    for drawn in np.random.default_rng(0).integers(80, size=(1000, 80)):
+    for drawn in np.random.default_rng(0).integers(80, size=(10_000, 80)):
         times = np.bincount(drawn, minlength=80)[np.arange(160) // 2]
         shares.append(times[TRUTH & called].sum() / times[TRUTH].sum())
-    assert (low, high) == pytest.approx(np.quantile(shares, [0.025, 0.975]), abs=1e-12)
+    assert (low, high) == pytest.approx(
+        interval(np.array(shares), effective_clusters(TRUTH, np.arange(160) // 2)), abs=1e-12
+    )
 
 
 def test_systems_without_development_predictions_are_marked_beside_those_with(development):
@@ -195,3 +207,110 @@ def test_net_benefit_needs_probabilities():
     assert {metric.reason for metric in system.net_benefit} == {
         "the scores are ranks, or not known to be probabilities"
     }
+
+
+def test_systems_are_compared_at_locked_thresholds_by_mcnemar_and_in_resamples(development):
+    """Against the definition: net lesions that one system alone gets right, patient by patient."""
+    other = np.clip(SCORES + 0.12 * np.random.default_rng(4).normal(size=160), 0.01, 0.99)
+    locked = read_development(
+        [
+            development(scores=np.linspace(0.3, 0.8, 100)),
+            development("Spatial-B3.csv", scores=np.linspace(0.35, 0.9, 100)),
+        ]
+    )
+    found = operating_points(
+        [predictions(), predictions(other, "spatial_b3")], labels(), POINTS, development=locked, resamples=500
+    )
+    assert [each.wanted for each in found.comparisons] == list(POINTS)
+    rows = {(row.system, row.wanted): row for row in found.rows}
+    for comparison in found.comparisons:
+        one, two = (rows[name, comparison.wanted] for name in ("sge_b3", "spatial_b3"))
+        assert [each.metric for each in comparison.differences] == ["sensitivity", "specificity"]
+        for each in comparison.differences:
+            of = TRUTH if each.metric == "sensitivity" else ~TRUTH
+            right = [(scores >= row.threshold) == TRUTH for scores, row in ((SCORES, one), (other, two))]
+            only = [np.sum(of & right[0] & ~right[1]), np.sum(of & right[1] & ~right[0])]
+            net = (of * (right[0].astype(int) - right[1])).reshape(80, 2).sum(axis=1)
+            assert each.value == pytest.approx((only[0] - only[1]) / of.sum())
+            assert [each.textbook.only_a, each.textbook.only_b] == only
+            assert each.textbook.p == each.textbook.p_adjusted == pytest.approx(mcnemar_clustered(net))
+            assert each.textbook.reason == ""
+            assert bool(set(one.metrics[each.metric].group) & set(two.metrics[each.metric].group)) == (
+                not each.separable
+            )
+
+
+def test_development_predictions_lock_the_scores_too(development):
+    """The clinical protocol's own thresholds; those of the paper protocol stay as the authors chose them."""
+    dev = np.linspace(0.3, 0.8, 100)
+    locked = read_development([development(scores=dev), development("Spatial-B3.csv", scores=dev)])
+    both = [predictions(), predictions(SCORES[::-1], "spatial_b3")]
+    found = score(both, labels(), resamples=200, development=locked)
+    cut = dev[5]  # 95 of 100
+    for each, scores in zip(found.systems, (SCORES, SCORES[::-1]), strict=True):
+        assert {m.threshold_from for m in each.metrics.values()} == {None, "development"}
+        assert each.metrics["specificity"].threshold == cut
+        assert each.metrics["specificity"].value == pytest.approx(np.mean(scores[~TRUTH] < cut))
+        assert each.metrics["sensitivity"].value == pytest.approx(np.mean(scores[TRUTH] >= cut))
+    (test,) = [each.textbook for each in found.differences if each.metric == "specificity"]
+    assert 0 < test.p <= 1
+    assert found.notes == ("SGE-B3, Spatial-B3: thresholds are locked on development predictions.",)
+    chosen = score(both, labels(), resamples=200, development={"sge_b3": locked["sge_b3"]})
+    assert [each.metrics["f1"].threshold_from for each in chosen.systems] == ["development", "test set"]
+    assert chosen.notes[0].startswith(
+        "Spatial-B3: thresholds that reach a sensitivity or specificity are chosen"
+    )
+    (test,) = [each.textbook for each in chosen.differences if each.metric == "specificity"]
+    assert test.p is None
+    paper = score(both, labels(), "paper", resamples=200, development=locked)
+    assert paper == score(both, labels(), "paper", resamples=200)
+
+
+def test_where_the_test_set_chose_one_of_two_thresholds_mcnemar_has_no_p_value(development):
+    both = [predictions(), predictions(SCORES[::-1], "spatial_b3")]
+    locked = read_development([development()])
+    found = operating_points(both, labels(), [AT_90], development=locked, resamples=100)
+    for each in found.comparisons[0].differences:
+        assert each.textbook.p is None
+        assert each.textbook.reason == "thresholds chosen on this test set"
+        assert each.p is not None
+
+
+def test_one_system_is_compared_with_nothing():
+    found = operating_points([predictions()], labels(), POINTS, resamples=100)
+    assert found.comparisons == ()
+    assert not any(metric.group for row in found.rows for metric in row.metrics.values())
+
+
+def test_two_systems_that_are_one_are_never_told_apart(development):
+    locked = read_development([development(), development("Spatial-B3.csv")])
+    both = [predictions(), predictions(system="spatial_b3")]
+    for dev in (locked, None):
+        found = operating_points(both, labels(), POINTS, development=dev, resamples=100)
+        for each in (each for comparison in found.comparisons for each in comparison.differences):
+            assert (each.value, each.low, each.high, each.p, each.separable) == (0, 0, 0, 1, False)
+
+
+@pytest.mark.slow
+def test_mcnemar_at_locked_thresholds_keeps_its_word():
+    """Equally good systems at a threshold locked beforehand: told apart in no more than 5% of studies.
+
+    Patients have four lesions each, or one. The exact test is discrete, so that it may stay below.
+    """
+    random = np.random.default_rng(0)
+    truth, studies, alarms = np.arange(400) % 4 == 0, 400, {"clustered": 0, "single": 0}
+    gap = 1.2
+    for _ in range(studies):
+        for design, per_patient in (("clustered", 4), ("single", 1)):
+            patients = np.arange(400) // per_patient
+            noise = random.normal(size=400) + random.normal(size=400)[patients]
+            scores = [
+                gap * truth + (noise + random.normal(size=400) + random.normal(size=400)[patients]) / 2
+                for _ in range(2)
+            ]
+            passed = [each[~truth] < gap - 0.84 for each in scores]
+            net = np.bincount(patients[~truth], passed[0].astype(float) - passed[1]).astype(int)
+            alarms[design] += mcnemar_clustered(net) < 0.05
+    error = (0.05 * 0.95 / studies) ** 0.5
+    assert all(each / studies < 0.05 + 2.5 * error for each in alarms.values()), alarms
+    assert all(each > 0 for each in alarms.values()), alarms

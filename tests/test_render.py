@@ -74,15 +74,34 @@ def test_every_format_shows_the_same_cells() -> None:
             assert cell in text
 
 
+def test_letters_beyond_latin_are_not_lost() -> None:
+    """pdfLaTeX shows their code points, XeLaTeX and LuaLaTeX the letters."""
+    text = latex([Table("Ж", ("name",), (("Łódź λ 痣",),))])
+    assert r"\caption{\beyondlatin{Ж}{0416}}" in text
+    assert r"Łódź \beyondlatin{λ}{03BB} \beyondlatin{痣}{75E3}" in text
+    assert "?" not in text
+
+
+def test_tables_of_sentences_or_many_rows_may_break_over_pages() -> None:
+    sentences = Table("Caveats", ("who", "what"), (("a", "word " * 30),), align="ll")
+    many = Table("Many", ("n", "m"), tuple((str(n), "1") for n in range(60)))
+    for table in (sentences, many):
+        text = latex([table])
+        assert r"\begin{longtable}" in text
+        assert r"\begin{table}" not in text
+    assert "longtable}" not in latex(SAMPLE).replace("graphicx,longtable}", "")
+
+
 @pytest.mark.slow
 def test_latex_compiles(tmp_path: Path, record) -> None:
     from reports.outputs import tables
 
     if shutil.which("pdflatex") is None:
         pytest.skip("needs pdflatex")
-    body = latex([*SAMPLE, nasty(), *tables(record)])
+    letters = Table("Жλ", ("n",), tuple((letter,) for letter in "Łódź λ 痣 ∞ Ж"))
+    body = latex([*SAMPLE, nasty(), letters, *tables(record)])
     (tmp_path / "t.tex").write_text(
-        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs,graphicx}"
+        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{array,booktabs,graphicx,longtable}"
         f"\\begin{{document}}\n{body}\n\\end{{document}}\n",
         encoding="utf-8",
     )
@@ -92,3 +111,4 @@ def test_latex_compiles(tmp_path: Path, record) -> None:
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-2000:]
     assert (tmp_path / "t.pdf").stat().st_size > 10_000
+    assert "Float too large" not in run.stdout

@@ -9,7 +9,8 @@ import pytest
 import evaluate
 from evaluate import PROTOCOLS, Labels, Predictions, Scores, difference, score
 from evaluate.metrics import AT_POINT, OF_CURVE
-from evaluate.scores import FEWEST_RESAMPLES
+from evaluate.resampling import FEWEST_RESAMPLES
+from reports.tables import scored
 from zoo.errors import InputError, UnknownNameError, UsageError
 
 
@@ -130,6 +131,21 @@ def test_same_seed_same_scores():
     assert one.systems[0].metrics["roc_auc"].low != other.systems[0].metrics["roc_auc"].low
 
 
+def test_a_figure_that_is_the_same_in_every_resample_has_no_interval():
+    """All melanomas score highest in every resample too; that is no certainty."""
+    found = score([predictions(TRUTH / 2), predictions(np.full(120, 0.5), "b")], LABELS, resamples=200)
+    metric = found.systems[0].metrics["roc_auc"]
+    assert (metric.value, metric.low, metric.high) == (1, None, None)
+    assert metric.reason == "no interval: the same in every resample"
+    assert found.systems[1].metrics["partial_auc"].low is None  # 0.02, but for rounding
+    (gap,) = [each for each in found.differences if each.metric == "roc_auc"]
+    assert (gap.value, gap.low, gap.high, gap.reason) == (0.5, None, None, metric.reason)
+    assert gap.separable is True
+    first, differences, _ = scored(found)
+    assert "No interval: the same in every resample." in first.notes
+    assert any(note.endswith("no interval: the same in every resample.") for note in differences.notes)
+
+
 def test_an_interval_of_too_many_undefined_resamples_is_not_given():
     truth = np.arange(30) == 0
     only = predictions(np.linspace(0, 1, 30))
@@ -153,7 +169,8 @@ def test_an_interval_of_too_many_undefined_resamples_is_not_given():
 
 def test_a_few_undefined_resamples_are_counted():
     truth = np.arange(30) < 4
-    metric = score([predictions(np.linspace(0, 1, 30))], labels(truth)).systems[0].metrics["roc_auc"]
+    scores = np.random.default_rng(0).random(30)
+    metric = score([predictions(scores)], labels(truth), resamples=1000).systems[0].metrics["roc_auc"]
     assert 0 < metric.undefined <= 50  # (26/30)**30 = 1.4%
     assert metric.low is not None
     assert metric.reason == ""

@@ -25,7 +25,7 @@ from evaluate import (
 from evaluate.audit import audit
 from evaluate.clinical import Request, clinical
 from evaluate.development import read_development
-from evaluate.operating import POINTS
+from evaluate.points import POINTS
 from evaluate.skipped import note, without_skipped
 from reports import clinical as clinic
 from reports.record import load
@@ -221,12 +221,12 @@ def test_every_table_of_scores_says_it(folder, labels, made_up):
     everything = Request(points=POINTS, decision_curves=True, calibration=True, subgroups=True)
     found = score(given, labels, resamples=50)
     more = clinical(given, labels, everything, resamples=50)
-    tables = [*scored(found), *clinic.tables(more, note(found.skipped, found.n))]
+    tables = [*scored(found), *clinic.tables(more, found.systems[0].system, note(found.skipped, found.n))]
     assert len(tables) > 8
     for table in tables:
         assert SAYS in table.notes, table.title
     options = (folder, "--labels", made_up / "labels.csv", "--resamples", 50, "--at", "sensitivity=0.9")
-    assert run("score", *options).count(SAYS) == 5
+    assert run("score", *options).count(SAYS) == 6
     assert json.loads(run("score", *options, "--json"))["skipped"] == SKIPPED
 
 

@@ -5,13 +5,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import fisher_exact
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
-from evaluate import Labels, Predictions, by_subgroup, read_labels
+from evaluate import Labels, OperatingPoint, Predictions, by_subgroup, read_development, read_labels
 from evaluate.attributes import ATTRIBUTES, Attribute, groups
-from evaluate.subgroups import holm
+from evaluate.paired import holm
+from evaluate.resampling import effective_clusters, effective_number, interval, p_value
 from zoo.errors import InputError, UnknownNameError
 
 N = 300
@@ -129,9 +130,126 @@ def test_a_group_and_its_gap_by_hand(table):
         )
         owns.append(one)
         gaps.append(one - other)
-    assert (each.metric.low, each.metric.high) == pytest.approx(np.quantile(owns, [0.025, 0.975]))
-    assert (each.gap.low, each.gap.high) == pytest.approx(np.quantile(gaps, [0.025, 0.975]))
-    assert each.p == pytest.approx(2 * norm.sf(abs(own - rest) / np.std(gaps, ddof=1)))
+    patients = np.arange(N) // 2
+    sizes = [effective_clusters(MELANOMA[mask], patients[mask]) for mask in (female, ~female)]
+    owns, gaps = np.array(owns), np.array(gaps)
+    assert (each.metric.low, each.metric.high) == pytest.approx(interval(owns, sizes[0]))
+    assert (each.gap.low, each.gap.high) == pytest.approx(interval(gaps, min(sizes)))
+    assert each.p == pytest.approx(p_value(gaps, min(sizes), own - rest))
+
+
+POINTS = (OperatingPoint(by="sensitivity", value=0.9), OperatingPoint(by="specificity", value=0.8))
+
+
+@pytest.fixture
+def locked(tmp_path):
+    scores = np.linspace(-0.5, 1.5, 200)
+    frame = pd.DataFrame(
+        {"image_name": [f"D{i}" for i in range(200)], "target": scores, "y_true": scores > 0.4}
+    )
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    return read_development([tmp_path / "mine.csv"])
+
+
+def test_sensitivity_and_specificity_of_a_group_at_a_threshold_of_all_images(table, locked):
+    for development in (None, locked):
+        found = by_subgroup([predictions()], table(), points=POINTS, development=development, resamples=60)
+        (system,) = found.systems
+        assert [(at.wanted, at.figure) for at in system.at] == [
+            (point, figure) for point in POINTS for figure in ("sensitivity", "specificity")
+        ]
+        female = SEX == "female"
+        for at in system.at:
+            assert at.threshold_from == ("development" if development else "test set")
+            cut = np.sort(SCORES[MELANOMA])[::-1][89]  # 90 of 100 melanomas
+            if at.wanted.by == "specificity":
+                cuts = [c for c in SCORES[MELANOMA] if np.mean(SCORES[~MELANOMA] < c) >= 0.8]
+                cut = max(
+                    c for c in cuts if (SCORES[MELANOMA] >= c).sum() == (SCORES[MELANOMA] >= min(cuts)).sum()
+                )
+            if development:
+                scores = development["mine"].ranking.thresholds
+                cut = (
+                    scores[int(np.ceil(0.9 * len(scores))) - 1]
+                    if at.wanted.by == "sensitivity"
+                    else scores[-1]
+                )
+            of = MELANOMA if at.figure == "sensitivity" else ~MELANOMA
+            own, rest = (
+                np.mean((cut <= SCORES)[of & mask] == MELANOMA[of & mask]) for mask in (female, ~female)
+            )
+            each = at.groups[0]
+            assert found.groups[0].group == "female"
+            assert each.metric.value == pytest.approx(own)
+            assert each.gap.value == pytest.approx(own - rest)
+    # The last was locked on scores: the same threshold in every resample.
+    shares = []
+    for drawn in np.random.default_rng(0).integers(150, size=(60, 150)):
+        times = np.bincount(drawn, minlength=150)[np.arange(N) // 2] * (of & female)
+        shares.append(np.average((cut <= SCORES) == MELANOMA, weights=times))
+    size = effective_number((np.arange(N) // 2)[of & female])
+    assert (each.metric.low, each.metric.high) == pytest.approx(interval(np.array(shares), size))
+
+
+def test_a_figure_of_one_class_needs_only_that_class(table):
+    site = np.where(np.arange(N) < 21, "palms/soles", np.where(np.arange(N) % 2, "torso", "head/neck"))
+    found = by_subgroup([predictions()], table(anatom_site_general=site), points=POINTS[:1], resamples=50)
+    place = [(group.attribute, group.group) for group in found.groups].index(("site", "palms/soles"))
+    (at_sensitivity, at_specificity) = found.systems[0].at
+    assert found.groups[place].positives == 7
+    assert at_sensitivity.groups[place].metric.reason == "7 melanomas, fewer than 10"
+    assert at_specificity.groups[place].metric.value is not None  # of 14 others
+    in_situ = [group.group for group in found.groups].index("in situ")
+    assert at_specificity.groups[in_situ].metric.reason == "only melanomas are divided by it"
+    assert at_sensitivity.groups[in_situ].gap.value is not None
+
+
+def test_few_lesions_are_no_certainty(table, tmp_path):
+    """All melanomas of a small group are called, by chance; resamples of it would never miss one."""
+    site = np.where(np.arange(N) < 45, "palms/soles", "torso")
+    scores = np.where(MELANOMA, 0.6, 0.4) + 0.2 * SCORES
+    scores[:45] = np.where(MELANOMA[:45], 0.9, scores[:45])
+    scores[[99, 150, 201]] = 0.1  # melanomas elsewhere that are missed
+    dev = pd.DataFrame({"image_name": ["D0", "D1"], "target": [0.5, 0.2], "y_true": [1, 0]})
+    dev.to_csv(tmp_path / "mine.csv", index=False)
+    found = by_subgroup(
+        [predictions(scores)],
+        table(anatom_site_general=site),
+        points=[OperatingPoint(by="sensitivity", value=0.95)],
+        development=read_development([tmp_path / "mine.csv"]),
+        resamples=300,
+    )
+    place = [(group.attribute, group.group) for group in found.groups].index(("site", "palms/soles"))
+    sensitivity = found.systems[0].at[0].groups[place]
+    assert sensitivity.metric.value == 1
+    assert sensitivity.gap.value > 0
+    assert (sensitivity.gap.low, sensitivity.p) == (None, None)
+    assert sensitivity.gap.reason.startswith(
+        "no interval: the figure of the group or of the rest is the same"
+    )
+    for at in found.systems[0].at:
+        of = MELANOMA if at.figure == "sensitivity" else ~MELANOMA
+        right = (scores >= 0.5) == MELANOMA
+        for group, each in zip(found.groups, at.groups, strict=True):
+            if each.p is not None and group.attribute == "sex":
+                masks = [of & (group.group == SEX), of & (group.group != SEX)]
+                cells = [[np.sum(right[m]), np.sum(~right[m])] for m in masks]
+                assert each.p >= fisher_exact(cells).pvalue - 1e-12
+
+
+def test_holm_is_over_all_figures_that_are_shown(table):
+    found = by_subgroup([predictions(), predictions(-SCORES, "b")], table(), points=POINTS, resamples=50)
+    shown = [
+        each
+        for system in found.systems
+        for groups_ in (system.groups, *(at.groups for at in system.at))
+        for each in groups_
+    ]
+    raw = [each.p for each in shown if each.p is not None]
+    assert found.compared == len(raw) > 30
+    assert [each.p_holm for each in shown if each.p is not None] == pytest.approx(
+        multipletests(raw, method="holm")[1]
+    )
 
 
 def test_groups_of_melanomas_are_measured_against_all_other_lesions(table):

@@ -94,7 +94,8 @@ def _given(name: str) -> bool:
 
 @click.command(cls=Command)
 @comparison_options
-def reproduce(**options: Any) -> None:
+@clinical_options
+def reproduce(request: Request, **options: Any) -> None:
     """Check the paper's claims one by one, and say what each holds under.
 
     No claim is about time, so nothing is timed.
@@ -104,7 +105,7 @@ def reproduce(**options: Any) -> None:
     """
     from reports.comparison import reproduce as run
 
-    _report(run, (), "claims", latency=False, device="auto", **options)
+    _report(functools.partial(run, request=request), (), "claims", latency=False, device="auto", **options)
 
 
 def _report(

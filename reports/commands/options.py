@@ -59,7 +59,10 @@ def scoring_options(command: F) -> F:
     """What `score`, `audit`, `compare` and `reproduce` have in common."""
     for option in (
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the resamples."),
-        click.option("--resamples", type=click.IntRange(40, 1_000_000), default=1000, show_default=True, help="Bootstrap resamples of each interval."),
+        click.option(
+            "--resamples", type=click.IntRange(40, 1_000_000), show_default="10000; 1000 for paper and large test sets",
+            help="Bootstrap resamples of each interval.",
+        ),
         click.option(
             "--protocol", type=click.Choice(["clinical", "paper"]), default="clinical", show_default=True,
             help="clinical: intervals over patients. paper: what the paper's authors report.",

@@ -35,7 +35,7 @@ def score(
     columns: dict[str, str],
     diagnoses: Path | None,
     protocol: str,
-    resamples: int,
+    resamples: int | None,
     seed: int,
     reference: str | None,
     extra: bool,
@@ -58,15 +58,20 @@ def score(
     from evaluate.clinical import clinical
     from evaluate.skipped import note
     from reports import clinical as clinic
+    from reports.differences import reference as reference_of
     from reports.inputs import read_inputs
     from reports.tables import scored
 
     inputs = read_inputs(files, labels, columns=columns, diagnoses=diagnoses, extra=extra)
     assert inputs is not None
     say_left_out(inputs.left_out)
-    found = run(inputs.predictions, inputs.labels, protocol, resamples=resamples, seed=seed)
-    more = clinical(inputs.predictions, inputs.labels, request, resamples=resamples, seed=seed)
-    tables = [*scored(found, reference), *clinic.tables(more, note(found.skipped, found.n))]
+    given: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    found = run(inputs.predictions, inputs.labels, protocol, development=request.development, **given)
+    more = clinical(inputs.predictions, inputs.labels, request, **given)
+    tables = [
+        *scored(found, reference),
+        *clinic.tables(more, reference_of(found, reference), note(found.skipped, found.n)),
+    ]
     if as_json:
         print_json({**fields(found), **fields(more)})
     else:
