@@ -6,12 +6,10 @@ import os
 import platform
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-
-import msgspec
-import psutil
 
 from benchmarks.results import Machine
 
@@ -23,8 +21,8 @@ def fingerprint() -> Machine:
     return Machine(
         cpu=_cpu(),
         cores=_cores(),
-        logical_cores=psutil.cpu_count() or 1,
-        memory_gib=round(psutil.virtual_memory().total / 2**30),
+        logical_cores=os.cpu_count() or 1,
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         gpus=gpus,
         driver=driver,
         cuda=cuda,
@@ -46,7 +44,7 @@ def differences(a: Machine, b: Machine) -> list[str]:
 
     Settings are compared only where both are known.
     """
-    left, right = msgspec.to_builtins(a), msgspec.to_builtins(b)
+    left, right = asdict(a), asdict(b)
     settings = left.pop("settings") or {}, right.pop("settings") or {}
     if all(settings):
         left |= settings[0]
@@ -59,7 +57,10 @@ def differences(a: Machine, b: Machine) -> list[str]:
 
 
 def _cores() -> int:
-    return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    """Physical cores: sets of hardware threads that share one."""
+    topology = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
+    cores = len({siblings.read_text(encoding="ascii") for siblings in topology})
+    return cores or int(_output("sysctl", "-n", "hw.physicalcpu").strip() or os.cpu_count() or 1)
 
 
 def _cpu() -> str:

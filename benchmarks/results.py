@@ -1,14 +1,16 @@
 """What the measurements hand out: operations, latencies, and the machine they were taken on.
 
-Plain records without torch, so that whoever only reads results stays quick.
+Plain dataclasses without torch, so that whoever only reads results stays quick, and without msgspec,
+so that a machine where nothing can be installed measures all the same.
 """
 
 from __future__ import annotations
 
-import msgspec
+from dataclasses import dataclass
 
 
-class Gap(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Gap:
     """Why a counter's total differs from the headline figure, for one type of module.
 
     Attributes:
@@ -24,7 +26,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Operations(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Operations:
     """Size of a network, and the operations of ONE forward pass of batch 1 at its own input size.
 
     Operations are multiply-accumulates (MACs), whatever the counter prints; FLOPs are twice as many.
@@ -49,7 +52,8 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
     gaps: tuple[Gap, ...] = ()
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Machine:
     """What a figure was measured on. Figures of different machines are not comparable.
 
     Attributes:
@@ -81,7 +85,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str] | None = None
 
 
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Latency:
     """Time of one forward pass of batch 1, pixels already on the device.
 
     Attributes:

@@ -15,10 +15,10 @@ from typing import TypeVar
 import msgspec
 
 import zoo
+from benchmarks.latency import quick_latency, resolve
 from benchmarks.machine import fingerprint
 from benchmarks.operations import count_all
 from benchmarks.results import Latency
-from benchmarks.timing import quick_latency, resolve
 from evaluate.audit import audit
 from evaluate.clinical import Clinical, Request, clinical
 from evaluate.labels import Labels, read_labels
