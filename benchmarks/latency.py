@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from benchmarks import worker
 from benchmarks.cells import HOMES, Cell, Variant, key
-from benchmarks.machine import default_threads, fingerprint
+from benchmarks.machine import Device, default_threads, fingerprint, resolve
 from benchmarks.results import Latency
 from benchmarks.samples import flags, summarise
 from benchmarks.timing import QUICK
 from zoo import cache
 from zoo.card import Member
-from zoo.errors import MachineError
 
 if TYPE_CHECKING:
     from torch import nn
-
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def quick_latency(
@@ -83,26 +80,6 @@ def quick_latency(
         fresh=fresh or not standard,
         lasting=lambda latency: standard and not latency.error,
         done=lambda index: done(members[index]),
-    )
-
-
-def resolve(device: Device) -> Literal["cpu", "cuda"]:
-    """The device that is meant.
-
-    Raises:
-        MachineError: It is not there.
-    """
-    if device == "cpu" or (device == "auto" and not fingerprint().gpus):
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "auto":
-        return "cpu"
-    raise MachineError(
-        f"device cuda: torch {torch.__version__} finds no CUDA GPU here; choose cpu or auto, "
-        "or install a GPU build of torch and its driver"
     )
 
 

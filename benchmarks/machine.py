@@ -10,8 +10,12 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from benchmarks.results import Machine
+from zoo.errors import MachineError
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @cache
@@ -54,6 +58,26 @@ def differences(a: Machine, b: Machine) -> list[str]:
         for field in {**left, **right}
         if left.get(field) != right.get(field)
     ]
+
+
+def resolve(device: Device) -> Literal["cpu", "cuda"]:
+    """The device that is meant.
+
+    Raises:
+        MachineError: It is not there.
+    """
+    if device == "cpu" or (device == "auto" and not fingerprint().gpus):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "auto":
+        return "cpu"
+    raise MachineError(
+        f"device cuda: torch {torch.__version__} finds no CUDA GPU here; choose cpu or auto, "
+        "or install a GPU build of torch and its driver"
+    )
 
 
 def _cores() -> int:

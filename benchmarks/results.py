@@ -259,8 +259,9 @@ class Profile:
         seed: Seed of weights, pixels and the order of cells.
         rounds: Fresh processes per cell.
         quick: Whether it was a shortened measurement.
-        images: How many real images were read.
-        images_sha256: Digest of their contents, in order; empty where there were none.
+        images: How many image files were read.
+        images_real: Whether they were given; else they were made up.
+        images_sha256: Digest of their contents, in order; empty where none were read.
         weights: What the networks' weights were.
         samples: Name of the file with the raw samples, beside the record.
     """
@@ -272,6 +273,7 @@ class Profile:
     rounds: int
     quick: bool
     images: int = 0
+    images_real: bool = False
     images_sha256: str = ""
     weights: str = "random"
     samples: str = ""

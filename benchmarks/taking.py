@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from benchmarks import worker
 from benchmarks.cells import HOMES, Cell, key
@@ -37,7 +38,7 @@ class Taker:
         limit_s: int = 900,
     ) -> None:
         self.machine, self._store = machine, store
-        self._absent, self._resume, self._limit_s = absent or {}, resume, limit_s
+        self._absent, self.resumes, self._limit_s = absent or {}, resume, limit_s
         self._taken: dict[str, worker.Answer] = {}
         self._failed: dict[str, worker.Answer] = {}
 
@@ -56,9 +57,9 @@ class Taker:
         """Answers for a cell from now on, without trying it."""
         self._failed[self.name(cell)] = answer
 
-    def kept(self, cell: Cell, turn: int = 0) -> bool:
-        """Whether a reading of an earlier run would do."""
-        return self._store.load(self.name(cell, turn)) is not None
+    def kept(self, cell: Cell, turn: int = 0) -> dict[str, Any] | None:
+        """A reading of an earlier run, if there is one."""
+        return self._store.load(self.name(cell, turn))
 
     def name(self, cell: Cell, turn: int = 0) -> str:
         """The name of a reading; readings that would be the same share it."""
@@ -70,7 +71,7 @@ class Taker:
 
     def _kept(self, cell: Cell, name: str) -> worker.Answer | None:
         # What a machine can do at most does not change from run to run.
-        if not (self._resume or cell.kind == "ceilings"):
+        if not (self.resumes or cell.kind == "ceilings"):
             return None
         found = self._store.load(name)
         return {"result": found} if found else None

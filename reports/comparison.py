@@ -15,8 +15,8 @@ from typing import TypeVar
 import msgspec
 
 import zoo
-from benchmarks.latency import quick_latency, resolve
-from benchmarks.machine import fingerprint
+from benchmarks.latency import quick_latency
+from benchmarks.machine import fingerprint, resolve
 from benchmarks.operations import count_all
 from benchmarks.results import Latency
 from evaluate.audit import audit

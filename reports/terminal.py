@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from reports.render import terminal
 
 if TYPE_CHECKING:
@@ -28,11 +26,15 @@ def print_tables(tables: Sequence[Table]) -> None:
 
 def print_json(value: object) -> None:
     """Prints a record, a frame's rows or anything made of them as JSON."""
+    import msgspec
+
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())  # noqa: T201
 
 
 def fields(value: object) -> dict[str, Any]:
     """A struct as a dictionary, to be printed beside others."""
+    import msgspec
+
     found: dict[str, Any] = msgspec.to_builtins(value)
     return found
 

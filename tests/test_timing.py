@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import fingerprint, quick_latency, worker
-from benchmarks.latency import resolve
+from benchmarks.machine import resolve
 from benchmarks.samples import flags, summarise
 from zoo.card import Member, Metadata
 from zoo.errors import MachineError
