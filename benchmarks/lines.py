@@ -102,12 +102,14 @@ class Line:
     @property
     def row(self) -> Row:
         """The row, still without figures."""
-        variant = self.cell.variant
+        variant, networks = self.cell.variant, self.target.networks
+        network = self.network.member["name"] if self.network else ""
+        several = self.network and (len(networks) > 1 or not self.target.whole)
         batch = self.cell.batch if self.cell.kind in ("throughput", "end-to-end") else None
         return Row(
             system=self.target.name,
-            title=self.target.title,
-            network=self.network.member["name"] if self.network else "",
+            title=f"{self.target.title}: {network}" if several else self.target.title,
+            network=network,
             scenario=self.cell.kind,
             device=variant.device,
             precision=variant.precision,

@@ -127,7 +127,7 @@ class Row:
 
     Attributes:
         system: The system's name.
-        title: Its name in tables.
+        title: Its name in tables, with the member's where it is one of several.
         network: The member's name; empty for the whole protocol of a system.
         scenario: `latency`, `throughput`, `end-to-end`, or `protocol` (one lesion image through all
             members, folds and views).

@@ -31,7 +31,7 @@ STANDARD = "zoo.networks:assemble"
 """The standard assembly, as requests name functions: module and function."""
 
 Answer = dict[str, Any]
-"""`{"result": ...}`, or `{"error": reason}` with the reason on one line."""
+"""`{"result": ...}`, or `{"error": reason}` with the reason on one line; `"ended"` where the worker did."""
 
 _GRACE_S = 20
 """How long after its time limit a process is ended from outside, where it could not end itself."""
@@ -113,7 +113,7 @@ def running(threads: int, **environment: str) -> Iterator[Ask]:
             late = deadline.finished.is_set()
             deadline.cancel()
             code = process.wait()
-            return {"error": _ending(-signal.SIGALRM if late else code)}
+            return {"error": _ending(-signal.SIGALRM if late else code), "ended": True}
 
         try:
             yield ask

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.results import Ceiling, Machine, Profile, Row
 from benchmarks.samples import BUSY, INVALID, NEEDED, NOISY
 from reports.figures import megabytes, milliseconds
-from reports.ranking import headline, name, ranking, variant
+from reports.ranking import headline, ranking, variant
 from reports.render import Table
 
 Column = tuple[str, Callable[[Row], str]]
@@ -18,7 +18,7 @@ _QUICK = "Quick: shortened far below the protocol; an order of magnitude, no mor
 
 def tables(profile: Profile) -> list[Table]:
     """All tables of a profile."""
-    found = [_times(scenario, title, columns, profile) for scenario, (title, columns) in _SCENARIOS.items()]
+    found = [_times(scenario, *shown, profile) for scenario, shown in _SCENARIOS.items()]
     return [
         *filter(None, found),
         *_sweeps(profile),
@@ -62,6 +62,7 @@ def _scientific(value: float) -> str:
     return "0" if value == 0 else f"{value:.1e}".replace("-", "−")
 
 
+_WHOSE: Column = ("Network", lambda row: row.title)
 _SPREAD: Column = ("Spread", _number("spread", _percent))
 _BATCH: Column = ("Batch", lambda row: str(row.batch or "–"))
 _LIMITS: tuple[Column, ...] = (
@@ -75,8 +76,8 @@ _SCENARIOS: dict[str, tuple[str, tuple[Column, ...]]] = {
         "Latency: one image at a time, pixels already on the device",
         (
             ("Median, ms", _figure),
-            ("p90", _number("p90_ms", milliseconds)),
-            ("p99", _number("p99_ms", milliseconds)),
+            ("p90", lambda row: milliseconds(row.p90_ms) if row.p90_ms else "–"),
+            ("p99", lambda row: milliseconds(row.p99_ms) if row.p99_ms else "–"),
             _SPREAD,
             *_LIMITS,
         ),
@@ -109,7 +110,7 @@ def _times(scenario: str, title: str, columns: Sequence[Column], profile: Profil
 
 
 def _table(title: str, rows: Sequence[Row], columns: Sequence[Column], notes: Sequence[str] = ()) -> Table:
-    shown = (("Network", name), ("Variant", variant), *columns)
+    shown = (_WHOSE, ("Variant", variant), *columns)
     return Table(
         title,
         tuple(header for header, _ in shown),
@@ -129,12 +130,12 @@ def _notes(scenario: str, profile: Profile) -> list[str]:
         )
         return notes
     notes.append(
-        f"{spread}{profile.rounds} fresh processes each, in shuffled order, seed {profile.seed}; weights: "
+        f"{spread}{profile.rounds} fresh process{'es' * (profile.rounds > 1)} each, in shuffled order, seed {profile.seed}; weights: "
         f"{profile.weights}. Busy: other processes took more than {BUSY:.0%} of the processors. "
         f"Measured on {_machine(profile.machine)}."
     )
     if scenario == "latency":
-        notes.append(f"p90 needs {NEEDED[90]} samples and p99 {NEEDED[99]}; with fewer they stay blank.")
+        notes.append(f"p90 needs {NEEDED[90]} samples and p99 {NEEDED[99]}; with fewer they stay blank (–).")
     if scenario == "end-to-end":
         kind = "image files that were given" if profile.images_real else "made-up JPEG files of 1024x768 px"
         notes.append(f"{profile.images} {kind}, read from a warm cache of the file system.")

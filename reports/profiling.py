@@ -25,7 +25,7 @@ from reports import pixels, render
 from reports.base import Base, targets
 from reports.figures import megabytes
 from reports.profile import tables
-from reports.ranking import name, variant
+from reports.ranking import variant
 from zoo.errors import MachineError
 from zoo.files import replacing, write
 
@@ -133,7 +133,8 @@ def run(
     wanted = targets(base, member=asked.member, **({"builder": builder} if builder else {}))
     prepared = prepare(asked)
     options = prepared.options
-    rows, ceilings, samples = profile(wanted, options, prepared.taker, progress)
+    with prepared.taker as taker:
+        rows, ceilings, samples = profile(wanted, options, taker, progress)
     read = options.images if asked.images or "end-to-end" in asked.scenarios else ()
     found = Profile(
         rows=tuple(rows),
@@ -168,7 +169,7 @@ def plan(
         found.append(
             {
                 "scenario": row.scenario,
-                "network": name(row),
+                "network": row.title,
                 "variant": variant(row),
                 "batch": "sweep" if sweeps(line.cell, prepared.options) else str(line.cell.batch),
                 "rounds": cost.rounds,

@@ -19,11 +19,6 @@ def headline(row: Row) -> float | None:
     return row.images_per_s if row.scenario in _PER_SECOND else row.ms
 
 
-def name(row: Row) -> str:
-    """Whose row it is."""
-    return f"{row.title}: {row.network}" if row.network else row.title
-
-
 def variant(row: Row) -> str:
     """How a network was run, in words."""
     where = f"cpu, {row.threads} thread{'s' * (row.threads > 1)}" if row.device == "cpu" else row.device
@@ -45,7 +40,7 @@ def ranking(profiles: Sequence[Profile]) -> list[Table]:
     for row in (row for profile in profiles for row in profile.rows if headline(row)):
         groups.setdefault((row.scenario, variant(row)), []).append(row)
     found = [
-        (*group, str(place), name(row), milliseconds(headline(row) or 0.0))
+        (*group, str(place), row.title, milliseconds(headline(row) or 0.0))
         for group, rows in groups.items()
         if len(rows) > 1
         for place, row in places(rows)
@@ -125,7 +120,7 @@ def repeats(profiles: Sequence[Profile]) -> Table:
         known = [figure for figure in figures if figure]
         differ = f"{100 * (max(known) - min(known)) / max(known):.1f}%" if known else "–"
         stated = f"{100 * max(row.spread or 0.0 for row in same):.1f}%"
-        found.append((row.scenario, name(row), variant(row), *shown, differ, stated, verdict))
+        found.append((row.scenario, row.title, variant(row), *shown, differ, stated, verdict))
     runs = [f"Run {index}" for index in range(1, len(profiles) + 1)]
     return Table(
         f"Repeats: {len(found) - outside} of {len(found)} figures within their own spread",

@@ -132,7 +132,10 @@ def test_the_worker_answers_with_one_line_each_whatever_libraries_print() -> Non
         for size in (32, 64):
             member = msgspec.to_builtins(msgspec.structs.replace(MEMBER, size=size))
             assert ask("benchmarks.counters:count_fields", member)["result"]["size"] == size
-    assert ask("benchmarks.counters:count_fields", member) == {"error": "ended by SIGKILL (out of memory?)"}
+    assert ask("benchmarks.counters:count_fields", member) == {
+        "error": "ended by SIGKILL (out of memory?)",
+        "ended": True,
+    }
 
 
 @given(st.lists(st.floats(1, 1000), min_size=2))
