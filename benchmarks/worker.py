@@ -99,19 +99,13 @@ def running(threads: int, **environment: str) -> Iterator[Ask]:
             call: str, given: Mapping[str, Any], *, limit_s: int | None = None, copy: bool = False
         ) -> Answer:
             request = {"call": call, "given": given, "limit_s": limit_s, "copy": copy}
-            deadline = Timer((limit_s or 0) + _GRACE_S, end)
-            if limit_s:
-                deadline.start()
-            # The pipes break when the worker ends, and are closed when the block does.
-            with suppress(BrokenPipeError, ValueError):
+            with _deadline(limit_s, end) as late, suppress(BrokenPipeError, ValueError):
+                # The pipes break when the worker ends, and are closed when the block does.
                 requests.write(json.dumps(request).encode() + b"\n")
                 requests.flush()
                 if line := replies.readline():
-                    deadline.cancel()
                     answer: Answer = json.loads(line)
                     return answer
-            late = deadline.finished.is_set()
-            deadline.cancel()
             code = process.wait()
             return {"error": _ending(-signal.SIGALRM if late else code), "ended": True}
 
@@ -119,6 +113,25 @@ def running(threads: int, **environment: str) -> Iterator[Ask]:
             yield ask
         finally:
             end()
+
+
+@contextmanager
+def _deadline(limit_s: int | None, end: Callable[[], None]) -> Iterator[list[bool]]:
+    """Ends a process that is well over its time limit; what it yields is empty until then."""
+    late: list[bool] = []
+
+    def over() -> None:
+        late.append(True)
+        end()
+
+    timer = Timer((limit_s or 0) + _GRACE_S, over)
+    timer.daemon = True
+    if limit_s:
+        timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
 
 
 # The import path is handed on as it is; -m alone would put the working directory before it.

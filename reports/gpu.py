@@ -51,8 +51,6 @@ def cuda_tests(folder: Path) -> str:
         str(ROOT),
         "-p",
         "no:cacheprovider",
-        "-q",
-        "-rs",
     ]
     command = [sys.executable, "-m", "pytest", *options, str(_TESTS)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)  # noqa: S603

@@ -9,6 +9,7 @@ import msgspec
 from reports import clinical, render
 from reports.audit import audited
 from reports.counts import counted
+from reports.profile import tables as profiled
 from reports.record import Record, save
 from reports.rows import rows as all_rows
 from reports.summary import summary
@@ -31,6 +32,7 @@ def tables(record: Record) -> list[render.Table]:
         *answers,
         *findings,
         counted(record.entries),
+        *(profiled(record.profile) if record.profile else ()),
         caveats(record),
     ]
 
@@ -53,6 +55,7 @@ def text(record: Record, style: str) -> str:
         "claims": record.claims,
         "clinical": record.clinical,
         "audit": record.audit,
+        "profile": record.profile,
         "left_out": record.left_out,
         "schema": record.schema,
         "settings": record.settings,
