@@ -10,7 +10,8 @@ from zoo.errors import InputError
 from zoo.files import sha256, write
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
 
     from zoo.card import Member
 
@@ -25,16 +26,18 @@ _SIDE = (768, 1024)
 _ENDINGS = {".jpg", ".jpeg", ".png"}
 
 
-def read(path: str, member: Member) -> Tensor:
-    """Decodes, resizes and normalises an image as a member's card says, fp32 of shape (3, side, side)."""
-    from torch import from_numpy
+def read(path: str, member: Member) -> NDArray[np.float32]:
+    """Decodes, resizes and normalises an image as a member's card says: fp32 of shape (3, side, side)."""
+    import numpy as np
 
     from evaluate.images import decode
-    from evaluate.preprocess import Geometry, normalise, shape
+    from evaluate.preprocess import Geometry, shape
     from zoo.card import Views
 
-    pixels = shape(decode(Path(path)), Geometry.of(member, Views()))
-    return normalise(from_numpy(pixels), member.preprocess)[0]
+    pixels = shape(decode(Path(path)), Geometry.of(member, Views()))[0]
+    mean, std = (np.array(each) for each in (member.preprocess.mean, member.preprocess.std))
+    normalised = pixels * (1 / (255 * std)).astype(np.float32) + (-mean / std).astype(np.float32)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
 
 
 def images_in(folder: Path) -> tuple[str, ...]:

@@ -170,7 +170,7 @@ def test_the_record_renders_again(profiled: Path, found: Profile) -> None:
 @pytest.mark.slow
 def test_resuming_measures_nothing_again(counts: Path, profiled: Path, found: Profile) -> None:
     words = (
-        "Tiny",
+        "one",
         "--counts",
         counts,
         "--quick",
