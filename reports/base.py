@@ -17,7 +17,7 @@ from zoo.errors import InputError, UnknownNameError, UsageError
 from zoo.files import write
 
 if TYPE_CHECKING:
-    from reports.comparison import Progress
+    from benchmarks.profile import Progress
     from zoo.card import System
 
 COUNTS = Path(__file__).with_name("results") / "counts.json"
