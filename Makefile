@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 OUTPUT ?= out
+BENCH = benchmarks -o python_files='bench_*.py' -o addopts= --import-mode=importlib --benchmark-only
 
 # The first interpreter here that is one of the supported versions; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-.PHONY: compare test lint types docs check readme clean
+.PHONY: compare test lint types docs check readme bench gpu clean
 
 # The published scores are small: a few seconds are spent on them, and it goes on without them.
 compare: $(VENV)/.compare
@@ -35,6 +36,17 @@ readme: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cog -r README.md
 
 check: lint types docs test
+
+# Timings of the parts, with pytest-benchmark; BASELINE=file.json compares with an earlier latest.json.
+bench: $(VENV)/.dev
+	mkdir -p .benchmarks
+	$(BIN)/python -m pytest $(BENCH) --benchmark-json=.benchmarks/latest.json \
+	$(if $(BASELINE),--benchmark-compare=$(BASELINE)) $(ARGS)
+
+# Everything that a CUDA machine can say. Nothing is installed: PYTHON is one that has torch, timm, pandas,
+# click and rich. ARGS="--quick sge_b3 baseline_b3" shortens it.
+gpu: | check-python
+	$(PYTHON) -m reports.gpu $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(OUTPUT)

@@ -1,4 +1,4 @@
-"""What a system costs: parameters, operations and time.
+"""What a system costs: parameters, operations, time, memory and energy.
 
 >>> import benchmarks
 >>> benchmarks.reduction(10, 200)
@@ -16,8 +16,8 @@ from benchmarks.results import Gap, Latency, Machine, Operations
 
 if TYPE_CHECKING:
     from benchmarks.counters import count
+    from benchmarks.latency import quick_latency
     from benchmarks.operations import count_all
-    from benchmarks.timing import quick_latency
 
 __all__ = [
     "RULES",
@@ -36,7 +36,7 @@ __all__ = [
     "weight_bytes",
 ]
 
-_LATER = {"count": "counters", "count_all": "operations", "quick_latency": "timing"}
+_LATER = {"count": "counters", "count_all": "operations", "quick_latency": "latency"}
 
 
 def __getattr__(name: str) -> Any:

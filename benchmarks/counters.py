@@ -10,15 +10,18 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.explain import ByType, by_type, fvcore_gaps, thop_gaps
 from benchmarks.results import Operations
+from zoo.card import Member
 from zoo.errors import InputError
 from zoo.networks import assemble
 
@@ -29,9 +32,6 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="distutils Version classes are deprecated")
     from thop.profile import profile as thop_profile
     from thop.profile import register_hooks as THOP_RULES
-
-if TYPE_CHECKING:
-    from zoo.card import Member
 
 
 def count(member: Member, build: Callable[[Member], nn.Module] | None = None) -> Operations:
@@ -75,6 +75,11 @@ def count(member: Member, build: Callable[[Member], nn.Module] | None = None) ->
         counters={"torch": _total(macs), "fvcore": _total(fvcore), "thop": _total(thop)},
         gaps=tuple(chain(fvcore_gaps(macs, fvcore, unknown), thop_gaps(macs, thop, THOP_RULES))),
     )
+
+
+def count_fields(member: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts a network of the standard assembly for another process: plain data in, plain data out."""
+    return asdict(count(msgspec.convert(member, Member)))
 
 
 def _fvcore(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[ByType, ByType]:

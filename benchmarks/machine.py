@@ -6,14 +6,16 @@ import os
 import platform
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-
-import msgspec
-import psutil
+from typing import Literal
 
 from benchmarks.results import Machine
+from zoo.errors import MachineError
+
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @cache
@@ -23,8 +25,8 @@ def fingerprint() -> Machine:
     return Machine(
         cpu=_cpu(),
         cores=_cores(),
-        logical_cores=psutil.cpu_count() or 1,
-        memory_gib=round(psutil.virtual_memory().total / 2**30),
+        logical_cores=os.cpu_count() or 1,
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         gpus=gpus,
         driver=driver,
         cuda=cuda,
@@ -46,7 +48,7 @@ def differences(a: Machine, b: Machine) -> list[str]:
 
     Settings are compared only where both are known.
     """
-    left, right = msgspec.to_builtins(a), msgspec.to_builtins(b)
+    left, right = asdict(a), asdict(b)
     settings = left.pop("settings") or {}, right.pop("settings") or {}
     if all(settings):
         left |= settings[0]
@@ -58,8 +60,31 @@ def differences(a: Machine, b: Machine) -> list[str]:
     ]
 
 
+def resolve(device: Device) -> Literal["cpu", "cuda"]:
+    """The device that is meant.
+
+    Raises:
+        MachineError: It is not there.
+    """
+    if device == "cpu" or (device == "auto" and not fingerprint().gpus):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "auto":
+        return "cpu"
+    raise MachineError(
+        f"device cuda: torch {torch.__version__} finds no CUDA GPU here; choose cpu or auto, "
+        "or install a GPU build of torch and its driver"
+    )
+
+
 def _cores() -> int:
-    return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    """Physical cores: sets of hardware threads that share one."""
+    topology = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list")
+    cores = len({siblings.read_text(encoding="ascii") for siblings in topology})
+    return cores or int(_output("sysctl", "-n", "hw.physicalcpu").strip() or os.cpu_count() or 1)
 
 
 def _cpu() -> str:

@@ -109,11 +109,14 @@ def _in_workers(networks: Iterable[tuple[str, Member]], workers: int) -> _Result
     todo = deque(networks)
     answers: SimpleQueue[tuple[str, Operations] | None] = SimpleQueue()
 
-    def converse(ask: Callable[[worker.Count], bytes]) -> None:
-        with suppress(IndexError, msgspec.DecodeError):
+    def converse(ask: worker.Ask) -> None:
+        with suppress(IndexError):
             while True:
                 name, member = todo.popleft()
-                answers.put((name, msgspec.json.decode(ask(worker.Count(member)), type=Operations)))
+                answer = ask("benchmarks.counters:count_fields", msgspec.to_builtins(member))
+                if "error" in answer:
+                    break
+                answers.put((name, msgspec.convert(answer["result"], Operations)))
         answers.put(None)
 
     with ExitStack() as processes:

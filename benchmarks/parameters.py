@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-import msgspec
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from benchmarks.results import Operations
-from zoo.card import System
 from zoo.errors import UnknownNameError
 
+if TYPE_CHECKING:
+    from zoo.card import System
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
     """A counting rule.
 
     Attributes:

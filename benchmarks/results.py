@@ -1,14 +1,17 @@
 """What the measurements hand out: operations, latencies, and the machine they were taken on.
 
-Plain records without torch, so that whoever only reads results stays quick.
+Plain dataclasses without torch, so that whoever only reads results stays quick, and without msgspec,
+so that a machine where nothing can be installed measures all the same.
 """
 
 from __future__ import annotations
 
-import msgspec
+from dataclasses import dataclass, field
+from typing import Any
 
 
-class Gap(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Gap:
     """Why a counter's total differs from the headline figure, for one type of module.
 
     Attributes:
@@ -24,7 +27,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Operations(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Operations:
     """Size of a network, and the operations of ONE forward pass of batch 1 at its own input size.
 
     Operations are multiply-accumulates (MACs), whatever the counter prints; FLOPs are twice as many.
@@ -49,7 +53,8 @@ class Operations(msgspec.Struct, frozen=True, kw_only=True):
     gaps: tuple[Gap, ...] = ()
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Machine:
     """What a figure was measured on. Figures of different machines are not comparable.
 
     Attributes:
@@ -81,7 +86,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, str] | None = None
 
 
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Latency:
     """Time of one forward pass of batch 1, pixels already on the device.
 
     Attributes:
@@ -113,3 +119,161 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     quick: bool = True
     measured: str
     machine: Machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A network (or a whole protocol) in one scenario and one variant.
+
+    Attributes:
+        system: The system's name.
+        title: Its name in tables, with the member's where it is one of several.
+        network: The member's name; empty for the whole protocol of a system.
+        scenario: `latency`, `throughput`, `end-to-end`, or `protocol` (one lesion image through all
+            members, folds and views).
+        device: `cpu` or `cuda`.
+        precision: `fp32`, `tf32`, `bf16` or `fp16`.
+        memory_format: `contiguous` or `channels-last`.
+        threads: Threads of an operator on the CPU.
+        compiled: Whether torch.compile ran over it.
+        how: `measured`, or `summed` from the latencies of the members.
+        batch_asked: Images per pass that were asked for; None where a sweep chose them.
+        batch: Images per pass.
+        ms: Median time of a pass (latency), of a batch (end-to-end) or of a lesion (protocol), in ms.
+        summed_ms: Of a protocol: latencies of its members × folds × distinct views.
+        device_ms: The same by the GPU's own clock.
+        p90_ms: 90th percentile.
+        p99_ms: 99th percentile.
+        images_per_s: Images per second, by the median.
+        samples: Samples that it rests on.
+        rounds: Fresh processes that they come from.
+        iqr: Interquartile range of the samples / median.
+        between_rounds: Range of the medians of the rounds / median.
+        spread: The larger of both: how far a repeat may lie from it.
+        load_ms: Building the network and moving it to the device, median of the rounds.
+        first_ms: The first pass, median of the rounds.
+        gflops: Thousand millions of FLOP/s that it reached, two per counted multiply-accumulate.
+        compute_share: Share of the compute ceiling that this is.
+        memory_share: Time that its operators' bytes would take at the rate of a large copy / its time.
+        limit: The ceiling it is nearer to: `compute` or `memory`.
+        peak_rss_bytes: Peak resident memory of a fresh process that loads it and passes a batch through.
+        before_bytes: Peak of the same process before the network was built: Python and torch.
+        allocated_bytes: Peak of torch's CUDA tensors, after the first pass.
+        reserved_bytes: Peak of torch's CUDA memory.
+        nvml_bytes: CUDA memory of the process by the driver.
+        traffic_bytes: What the operators of one pass read and write.
+        joules: Energy per image above that of the idle machine.
+        idle_w: Power of the idle machine.
+        drift: Largest change of a class probability against fp32, contiguous, eager, same device.
+        drift_on: What that was computed on.
+        sweep: Images per second by batch, from the short runs that chose it.
+        sweep_end: Why the sweep ended.
+        flags: What makes the figure doubtful.
+        reasons: Why a figure is missing, by its name.
+        error: Why there is nothing.
+        gpu: Clocks, temperature and reasons for slowing down while it was timed.
+        settings: Threads, precision and allocator of the process.
+    """
+
+    system: str
+    title: str
+    network: str = ""
+    scenario: str
+    device: str
+    precision: str
+    memory_format: str
+    threads: int
+    compiled: bool
+    how: str = "measured"
+    batch_asked: int | None = None
+    batch: int | None = None
+    ms: float | None = None
+    summed_ms: float | None = None
+    device_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    images_per_s: float | None = None
+    samples: int = 0
+    rounds: int = 0
+    iqr: float | None = None
+    between_rounds: float | None = None
+    spread: float | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    gflops: float | None = None
+    compute_share: float | None = None
+    memory_share: float | None = None
+    limit: str = ""
+    peak_rss_bytes: int | None = None
+    before_bytes: int | None = None
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+    nvml_bytes: int | None = None
+    traffic_bytes: int | None = None
+    joules: float | None = None
+    idle_w: float | None = None
+    drift: float | None = None
+    drift_on: str = ""
+    sweep: dict[int, float] = field(default_factory=dict)
+    sweep_end: str = ""
+    flags: tuple[str, ...] = ()
+    reasons: dict[str, str] = field(default_factory=dict)
+    error: str = ""
+    gpu: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """The highest rates measured on a device, in one precision with one number of threads.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        precision: As in a row.
+        threads: As in a row.
+        matmul_flops: A large matrix product, FLOP/s.
+        convolution_flops: A large 3x3 convolution, FLOP/s.
+        copy_bytes_per_s: A large copy, bytes read and written per second.
+        flags: What makes them doubtful.
+        error: Why there are none.
+    """
+
+    device: str
+    precision: str
+    threads: int
+    matmul_flops: float | None = None
+    convolution_flops: float | None = None
+    copy_bytes_per_s: float | None = None
+    flags: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What one run of `profile` measured.
+
+    Attributes:
+        rows: One per network, scenario and variant, in the order of the tables.
+        ceilings: What the machine can do at most.
+        machine: What it ran on.
+        seed: Seed of weights, pixels and the order of cells.
+        rounds: Fresh processes per cell.
+        quick: Whether it was a shortened measurement.
+        images: How many image files were read.
+        images_real: Whether they were given; else they were made up.
+        images_sha256: Digest of their contents, in order; empty where none were read.
+        weights: What the networks' weights were.
+        samples: Name of the file with the raw samples, beside the record.
+    """
+
+    rows: tuple[Row, ...]
+    ceilings: tuple[Ceiling, ...]
+    machine: Machine
+    seed: int
+    rounds: int
+    quick: bool
+    images: int = 0
+    images_real: bool = False
+    images_sha256: str = ""
+    weights: str = "random"
+    samples: str = ""

@@ -1,163 +1,122 @@
-"""Quick latency: how long one forward pass of each network takes on this machine, roughly."""
+"""How time is measured. This is the whole protocol.
+
+Each cell (a network in one scenario and one variant) is measured in `rounds` fresh processes; the
+rounds of all cells are shuffled among each other, so that a slow minute does not fall on one
+network. In each process the first pass is timed apart, then the network warms up until a rolling
+median is steady, and then samples are taken until there are enough of them and enough seconds.
+One sample is one step: a forward pass, or in the throughput scenario a block of passes.
+All samples are kept.
+
+Warm-up and the shape of a latency run: timm's benchmark.py and MLPerf inference; the number of
+samples that a percentile needs: MLPerf's early-stopping bound at 99% confidence. The thresholds
+of the warm-up and of the spread are ours.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Generator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from time import perf_counter_ns
+from typing import TypeVar
 
-import msgspec
+T = TypeVar("T")
 
-from benchmarks import worker
-from benchmarks.machine import default_threads, fingerprint
-from benchmarks.results import Latency
-from zoo import cache
-from zoo.card import Member
-from zoo.errors import MachineError
-
-if TYPE_CHECKING:
-    from torch import nn
-
-Device = Literal["auto", "cpu", "cuda"]
-
-NOISY, INVALID = 0.10, 0.25
-"""Spreads (interquartile range / median) above which a figure is flagged."""
-
-_CODE = ("benchmarks.timing", "benchmarks.stopwatch", "benchmarks.worker", "zoo.networks", "zoo.attention")
-_ENDED = worker.Failure("its process ended without an answer")
-_WARM_UP_S = 0.3
-_SAMPLES = 3
-_SECONDS = 1.0
+Clock = Callable[[], int]
+"""Nanoseconds from any fixed moment."""
 
 
-def quick_latency(
-    members: Sequence[Member],
-    build: Callable[[Member], nn.Module] | None = None,
-    *,
-    device: Device = "auto",
-    threads: int | None = None,
-    limit_s: int = 180,
-    fresh: bool = False,
-    progress: Callable[[Member], None] | None = None,
-) -> list[Latency]:
-    """Times single forward passes: batch 1, fp32, eager, seeded random weights and pixels.
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How long to measure.
 
-    Each network runs in a process that has computed nothing before, one after another; one that
-    crashes, runs out of memory or hangs costs its own figure only. The warm-up is short and samples
-    are few, so every figure is flagged `quick`. Figures of the standard assembly are kept for the
-    next run on the same machine.
-
-    Args:
-        members: Networks of cards; those that agree in all but names are timed once.
-        build: Makes them; the standard assembly where None.
-        device: `auto` is CUDA where there is a GPU that torch can use.
-        threads: Threads of an operator on the CPU; the physical cores where None.
-        limit_s: Seconds after which a network is given up.
-        fresh: Measure again what was kept.
-        progress: Called with each member when its figure is there.
-
-    Returns:
-        One latency per member, in their order.
-
-    Raises:
-        MachineError: The device is not there.
+    Attributes:
+        rounds: Fresh processes per cell.
+        warm_steps: Warm-up steps, at least.
+        warm_s: Seconds of warm-up, at least.
+        settled: The warm-up ends when a rolling median moves by less than this share of it; None does not
+            wait for that.
+        warm_most_s: The warm-up ends at last after these seconds, and the figure is flagged.
+        seconds: Seconds of sampling in each round, at least.
+        samples: Samples of all rounds together, at least.
+        most_s: Sampling ends at last after these seconds of a round; percentiles that need more
+            samples stay blank.
+        block_s: A block of the throughput scenario takes at least this long.
+        energy_s: Seconds over which energy is read; idle power is read over a sixth of them.
+        quick: Whether this is a shortened measurement, whose figures are flagged.
     """
-    chosen, done = resolve(device), progress or (lambda _: None)
-    builder = worker.STANDARD if build is None else worker.name(build)
-    if builder is None:
-        why = worker.Failure("another process cannot import its builder; put it into a module")
-        return [_latency(why, chosen) for _ in members]
-    standard = builder == worker.STANDARD
-    requests = [
-        worker.Time(
-            member=member,
-            builder=builder,
-            device=chosen,
-            threads=threads or default_threads(),
-            warm_up_s=_WARM_UP_S,
-            samples=_SAMPLES,
-            seconds=_SECONDS,
-            limit_s=limit_s,
-        )
-        for member in members
-    ]
-    names = [_key(request, standard) for request in requests]
-    asked = dict(zip(names, requests, strict=True))
-    return cache.recall(
-        names,
-        Latency,
-        lambda missing: _latencies({name: asked[name] for name in missing}),
-        fresh=fresh or not standard,
-        lasting=lambda latency: standard and not latency.error,
-        done=lambda index: done(members[index]),
-    )
+
+    rounds: int = 3
+    warm_steps: int = 10
+    warm_s: float = 3.0
+    settled: float | None = 0.02
+    warm_most_s: float = 60.0
+    seconds: float = 10.0
+    samples: int = 662
+    most_s: float = 60.0
+    block_s: float = 0.1
+    energy_s: float = 30.0
+    quick: bool = False
 
 
-def resolve(device: Device) -> Literal["cpu", "cuda"]:
-    """The device that is meant.
-
-    Raises:
-        MachineError: It is not there.
-    """
-    if device == "cpu" or (device == "auto" and not fingerprint().gpus):
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "auto":
-        return "cpu"
-    raise MachineError(
-        f"device cuda: torch {torch.__version__} finds no CUDA GPU here; choose cpu or auto, "
-        "or install a GPU build of torch and its driver"
-    )
+FULL = Rules()
+QUICK = Rules(
+    rounds=1, warm_steps=1, warm_s=0.3, settled=None, seconds=1.0, samples=3, block_s=0.02, energy_s=3.0, quick=True
+)  # fmt: skip
+SWEEP = Rules(
+    rounds=1, warm_steps=3, warm_s=1.0, settled=0.1, warm_most_s=10.0, seconds=2.0, samples=3, quick=True
+)
+"""For the search of the best batch, whose own times are no figures."""
+WHOLE = Rules(warm_steps=1, warm_s=0.0, settled=None, samples=15)
+"""For a whole protocol, whose single step passes each of its networks many times."""
 
 
-def summarise(samples_ms: Sequence[float]) -> tuple[float, float, tuple[str, ...]]:
-    """Median, spread (interquartile range / median) and flags of some samples.
-
-    >>> summarise([10.0, 10.0, 10.0, 13.0, 14.0])
-    (10.0, 0.3, ('quick', 'invalid'))
-    """
-    low, median, high = statistics.quantiles(samples_ms, n=4, method="inclusive")
-    spread = (high - low) / median
-    flags = ("invalid",) if spread > INVALID else ("noisy",) if spread > NOISY else ()
-    return median, spread, ("quick", *flags)
+def interleaved(cells: Sequence[T], rounds: int, seed: int) -> Iterator[tuple[int, T]]:
+    """Every cell once per round, in an order that each round shuffles anew."""
+    for turn in range(rounds):
+        yield from ((turn, cell) for cell in Random(f"{seed}/{turn}").sample(cells, len(cells)))  # noqa: S311
 
 
-def _key(request: worker.Time, standard: bool) -> str:
-    member = cache.specification(request.member) if standard else request.member
-    asked = msgspec.structs.asdict(request) | {"member": member}
-    return cache.key("latency", asked, fingerprint(), code=_CODE)
+def timed(step: Callable[[], object], clock: Clock = perf_counter_ns) -> float:
+    """Milliseconds of one step. A step on a GPU waits for the GPU before it returns."""
+    start = clock()
+    step()
+    return (clock() - start) / 1e6
 
 
-def _latencies(requests: Mapping[str, worker.Time]) -> Generator[tuple[str, Latency], None, None]:
-    """Asks one worker for all, or each its own where a worker cannot copy itself."""
-    items = list(requests.items())
-    for batch in [items] if worker.FORKS else [[item] for item in items]:
-        with worker.running(batch[0][1].threads) as ask:
-            for name, request in batch:
-                answer = ask(request)
-                reply = msgspec.json.decode(answer, type=worker.Reply) if answer else _ENDED
-                yield name, _latency(reply, request.device)
+def warm_up(step: Callable[[], object], rules: Rules, clock: Clock = perf_counter_ns) -> tuple[int, bool]:
+    """Steps until the time of a step is steady: how many, and whether it ever was."""
+    times: list[float] = []
+    start = clock()
+    while True:
+        times.append(timed(step, clock))
+        spent = (clock() - start) / 1e9
+        if len(times) >= rules.warm_steps and spent >= rules.warm_s and steady(times, rules):
+            return len(times), True
+        if spent >= rules.warm_most_s:
+            return len(times), False
 
 
-def _latency(reply: worker.Reply, device: str) -> Latency:
-    measured = datetime.now(UTC).isoformat(timespec="seconds")
-    if isinstance(reply, worker.Failure):
-        return Latency(
-            median_ms=None, error=reply.reason, device=device, measured=measured, machine=fingerprint()
-        )
-    median_ms, spread, flags = summarise(reply.samples_ms)
-    return Latency(
-        median_ms=median_ms,
-        spread=spread,
-        samples_ms=reply.samples_ms,
-        first_ms=reply.first_ms,
-        load_ms=reply.load_ms,
-        flags=flags,
-        device=device,
-        measured=measured,
-        machine=msgspec.structs.replace(fingerprint(), settings=reply.settings),
-    )
+def steady(times: Sequence[float], rules: Rules) -> bool:
+    """Whether the median of the last steps (half the fewest warm-up steps) is that of the ones before."""
+    if rules.settled is None:
+        return True
+    window = max(1, rules.warm_steps // 2)
+    if len(times) < 2 * window:
+        return False
+    now, before = statistics.median(times[-window:]), statistics.median(times[-2 * window : -window])
+    return abs(now - before) < rules.settled * before
+
+
+def sample(step: Callable[[], object], rules: Rules, clock: Clock = perf_counter_ns) -> list[float]:
+    """Times steps until there are enough samples and enough seconds of them."""
+    samples: list[float] = []
+    start = clock()
+    while True:
+        samples.append(timed(step, clock))
+        spent = (clock() - start) / 1e9
+        if spent >= rules.seconds and len(samples) >= -(-rules.samples // rules.rounds):
+            return samples
+        if spent >= rules.most_s:
+            return samples

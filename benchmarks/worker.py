@@ -1,121 +1,56 @@
-"""A process that counts or times networks for another.
+"""A process that measures or counts for another.
 
-It reads requests from stdin and answers each on stdout, in one line of JSON. Nothing heavy is
-imported before the first request. The asking side is here too.
+It reads requests from stdin and answers each on stdout, in one line of JSON: it calls a function
+by its name, and sends back what that returns or why there is nothing. The function decides what
+is imported; the process itself needs the standard library alone. The asking side is here too.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-import msgspec
-
-from benchmarks.results import Operations
-from zoo.card import Member
+from threading import Timer
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from zoo.card import Member
+
 FORKS = sys.platform == "linux"
-"""Whether a worker can time each network in a fresh copy of itself. Elsewhere it must be asked only once."""
+"""Whether a worker can answer in a fresh copy of itself. Elsewhere it must be asked only once."""
 
 STANDARD = "zoo.networks:assemble"
-"""The standard assembly, as requests name builders: module and function."""
+"""The standard assembly, as requests name functions: module and function."""
+
+Answer = dict[str, Any]
+"""`{"result": ...}`, or `{"error": reason}` with the reason on one line; `"ended"` where the worker did."""
+
+_GRACE_S = 20
+"""How long after its time limit a process is ended from outside, where it could not end itself."""
 
 
-class Timing(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """What a stopwatch read.
+class Ask(Protocol):
+    """Asks a worker to call a function.
 
-    Attributes:
-        load_ms: Building the network and moving it to the device.
-        first_ms: The first forward pass.
-        samples_ms: Forward passes after the warm-up, in order.
-        settings: Threads and precision that they ran with.
+    Args:
+        call: The function, as `module:function`. It takes a dictionary and returns one.
+        given: What it is called with.
+        limit_s: Seconds after which the process that answers is ended.
+        copy: Answer in a fresh copy of the process, which has computed nothing before. Not of a
+            worker that has: a copy of a process whose threads have run can hang.
     """
 
-    load_ms: float
-    first_ms: float
-    samples_ms: tuple[float, ...]
-    settings: dict[str, str]
-
-
-class Failure(msgspec.Struct, frozen=True, tag=True):
-    """Why there is no figure, on one line."""
-
-    reason: str
-
-
-Reply = Timing | Failure
-
-
-class Count(msgspec.Struct, frozen=True, tag=True):
-    """Asks for the operations of a network of the standard assembly."""
-
-    member: Member
-
-    def answer(self) -> Operations:
-        """Counts it."""
-        from benchmarks.counters import count
-
-        return count(self.member)
-
-
-class Time(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Asks for the time of single forward passes of batch 1.
-
-    Only of a worker that has counted nothing: a copy of a process whose threads have run can hang.
-
-    Attributes:
-        member: Whose network.
-        builder: What makes it, as `module:function`.
-        device: Where it runs.
-        threads: Threads of an operator on the CPU.
-        seed: Seed of weights and pixels.
-        warm_up_s: How long to warm up; the first pass is part of it.
-        samples: How many samples to take at least.
-        seconds: How long to go on taking samples.
-        limit_s: When to give up.
-    """
-
-    member: Member
-    builder: str = STANDARD
-    device: Literal["cpu", "cuda"]
-    threads: int
-    seed: int = 0
-    warm_up_s: float
-    samples: int
-    seconds: float
-    limit_s: int
-
-    def answer(self) -> Reply:
-        """Times it in a process that has computed nothing before."""
-        if not FORKS:
-            return self._timed()
-        # What is imported here need not be imported again; what fails here fails in the copy too.
-        with suppress(Exception):
-            import_module("benchmarks.stopwatch")
-            imported(self.builder)
-        return _in_a_copy(self._timed)
-
-    def _timed(self) -> Reply:
-        # Ends the process, whatever library it hangs in.
-        signal.alarm(self.limit_s)
-        try:
-            from benchmarks.stopwatch import time
-
-            return time(self)
-        except Exception as error:
-            return Failure(" ".join(f"{type(error).__name__}: {error}".split())[:200])
-        finally:
-            signal.alarm(0)
+    def __call__(  # noqa: D102
+        self, call: str, given: Mapping[str, Any], *, limit_s: int | None = None, copy: bool = False
+    ) -> Answer: ...
 
 
 def name(build: Callable[[Member], nn.Module]) -> str | None:
@@ -126,26 +61,27 @@ def name(build: Callable[[Member], nn.Module]) -> str | None:
     return f"{module}:{function}"
 
 
-def imported(builder: str) -> Callable[[Member], nn.Module]:
-    """The builder of a name such as `zoo.networks:assemble`."""
-    module, _, function = builder.partition(":")
-    found: Callable[[Member], nn.Module] = getattr(import_module(module), function)
+def imported(call: str) -> Callable[..., Any]:
+    """The function of a name such as `zoo.networks:assemble`."""
+    module, _, function = call.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), function)
     return found
 
 
 @contextmanager
-def running(threads: int) -> Iterator[Callable[[Count | Time], bytes]]:
+def running(threads: int, **environment: str) -> Iterator[Ask]:
     """Starts a worker, and ends it with the block.
 
     Args:
         threads: Threads of an operator on the CPU.
+        environment: Further variables of its environment.
 
     Yields:
-        What asks it and returns its answer; an empty one if it ended.
+        What asks it.
     """
     with subprocess.Popen(  # noqa: S603
         _COMMAND,
-        env=_environment(threads),
+        env={**_environment(threads), **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -155,19 +91,47 @@ def running(threads: int) -> Iterator[Callable[[Count | Time], bytes]]:
         assert process.stdout is not None
         requests, replies = process.stdin, process.stdout
 
-        def ask(request: Count | Time) -> bytes:
-            # The pipes break when the worker ends, and are closed when the block does.
-            with suppress(BrokenPipeError, ValueError):
-                requests.write(msgspec.json.encode(request) + b"\n")
+        def end() -> None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        def ask(
+            call: str, given: Mapping[str, Any], *, limit_s: int | None = None, copy: bool = False
+        ) -> Answer:
+            request = {"call": call, "given": given, "limit_s": limit_s, "copy": copy}
+            with _deadline(limit_s, end) as late, suppress(BrokenPipeError, ValueError):
+                # The pipes break when the worker ends, and are closed when the block does.
+                requests.write(json.dumps(request).encode() + b"\n")
                 requests.flush()
-                return replies.readline()
-            return b""
+                if line := replies.readline():
+                    answer: Answer = json.loads(line)
+                    return answer
+            code = process.wait()
+            return {"error": _ending(-signal.SIGALRM if late else code), "ended": True}
 
         try:
             yield ask
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            end()
+
+
+@contextmanager
+def _deadline(limit_s: int | None, end: Callable[[], None]) -> Iterator[list[bool]]:
+    """Ends a process that is well over its time limit; what it yields is empty until then."""
+    late: list[bool] = []
+
+    def over() -> None:
+        late.append(True)
+        end()
+
+    timer = Timer((limit_s or 0) + _GRACE_S, over)
+    timer.daemon = True
+    if limit_s:
+        timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
 
 
 # The import path is handed on as it is; -m alone would put the working directory before it.
@@ -184,20 +148,43 @@ def _environment(threads: int) -> dict[str, str]:
     }
 
 
-def _in_a_copy(work: Callable[[], Reply]) -> Reply:
+def _answer(request: Mapping[str, Any]) -> Answer:
+    call, given, limit_s = request["call"], request["given"], request["limit_s"]
+    if not (request["copy"] and FORKS):
+        return _called(call, given, limit_s)
+    # What is imported here need not be imported again; what fails here fails in the copy too.
+    for each in (call, given.get("builder", STANDARD)):
+        with suppress(Exception):
+            imported(each)
+    return _in_a_copy(lambda: _called(call, given, limit_s))
+
+
+def _called(call: str, given: Mapping[str, Any], limit_s: int | None) -> Answer:
+    # Ends the process, whatever library it hangs in.
+    signal.alarm(limit_s or 0)
+    try:
+        return {"result": imported(call)(given)}
+    except Exception as error:
+        return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
+    finally:
+        signal.alarm(0)
+
+
+def _in_a_copy(work: Callable[[], Answer]) -> Answer:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             with os.fdopen(writer, "wb") as replies:
-                replies.write(msgspec.json.encode(work()))
+                replies.write(json.dumps(work()).encode())
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as replies:
         encoded = replies.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return msgspec.json.decode(encoded, type=Reply) if encoded else Failure(_ending(code))
+    answer: Answer = json.loads(encoded) if encoded else {"error": _ending(code)}
+    return answer
 
 
 def _ending(code: int) -> str:
@@ -216,8 +203,7 @@ def main() -> None:
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         for line in sys.stdin.buffer:
-            request = msgspec.json.decode(line, type=Count | Time)
-            answers.write(msgspec.json.encode(request.answer()) + b"\n")
+            answers.write(json.dumps(_answer(json.loads(line))).encode() + b"\n")
             answers.flush()
 
 

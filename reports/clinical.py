@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-
-import msgspec
 
 from evaluate.calibration import FIGURES as CALIBRATION
 from evaluate.calibration import Calibration
@@ -24,7 +23,7 @@ def tables(found: Clinical, reference: str, notes: Iterable[str] = ()) -> list[T
         *(calibration(found.calibration) if found.calibration else []),
         *(subgroups(found.subgroups) if found.subgroups else []),
     ]
-    return [msgspec.structs.replace(part, notes=(*part.notes, *notes)) for part in parts]
+    return [dataclasses.replace(part, notes=(*part.notes, *notes)) for part in parts]
 
 
 def decision(found: DecisionCurves) -> Table:
@@ -103,7 +102,7 @@ def subgroups(found: Subgroups) -> list[Table]:
     chosen = any(at.threshold_from == "test set" for system in found.systems for at in system.at)
     shown = [table for system in found.systems for table in _of_system(found, system)]
     last = (*notes[:-1], *([_CHOSEN] if chosen else []), notes[-1])
-    return [*shown[:-1], msgspec.structs.replace(shown[-1], notes=last)] if shown else []
+    return [*shown[:-1], dataclasses.replace(shown[-1], notes=last)] if shown else []
 
 
 _CHOSEN = (

@@ -14,10 +14,10 @@ from typing import TypeVar
 import msgspec
 
 import zoo
-from benchmarks.machine import fingerprint
+from benchmarks.latency import quick_latency
+from benchmarks.machine import fingerprint, resolve
 from benchmarks.operations import count_all
 from benchmarks.results import Latency
-from benchmarks.timing import quick_latency, resolve
 from evaluate.audit import audit
 from evaluate.clinical import Clinical, Request, clinical
 from evaluate.development import Development

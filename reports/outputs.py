@@ -11,6 +11,7 @@ from reports import clinical, render
 from reports.audit import audited
 from reports.counts import counted
 from reports.differences import reference
+from reports.profile import tables as profiled
 from reports.record import Record, save
 from reports.rows import rows as all_rows
 from reports.summary import summary
@@ -34,6 +35,7 @@ def tables(record: Record) -> list[render.Table]:
         *answers,
         *findings,
         counted(record.entries),
+        *(profiled(record.profile) if record.profile else ()),
         caveats(record),
     ]
 
@@ -70,6 +72,7 @@ def text(record: Record, style: str) -> str:
         "claims": record.claims,
         "clinical": record.clinical,
         "audit": record.audit,
+        "profile": record.profile,
         "left_out": record.left_out,
         "skipped": record.scores[0].skipped if record.scores else {},
         "schema": record.schema,

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from benchmarks.results import Latency, Machine, Operations
+from benchmarks.results import Latency, Machine, Operations, Profile
 from evaluate.audit import Audit
 from evaluate.clinical import Clinical
 from evaluate.paired import Difference
@@ -140,6 +140,7 @@ class Record(_Table, frozen=True):
         claims: Verdicts on published claims, where asked for.
         clinical: Operating points, decision curves, calibration and subgroups, where asked for.
         audit: What could make the scores wrong; None where there are none.
+        profile: What the networks cost in time, memory and energy, where that was measured.
     """
 
     schema: Annotated[int, Meta(ge=1, le=VERSION)]
@@ -156,6 +157,7 @@ class Record(_Table, frozen=True):
     claims: tuple[Verdict, ...] = ()
     clinical: Clinical | None = None
     audit: Audit | None = None
+    profile: Profile | None = None
 
     def entry(self, system: str) -> Entry | None:
         """The system of that name, if it is in this record."""

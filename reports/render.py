@@ -11,15 +11,15 @@ import html
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import msgspec
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-class Table(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class Table:
     """A table of strings.
 
     Attributes:

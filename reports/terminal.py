@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from reports.render import terminal
 
 if TYPE_CHECKING:
@@ -29,6 +27,8 @@ def print_tables(tables: Sequence[Table]) -> None:
 
 def print_json(value: object) -> None:
     """Prints a record, a frame's rows or anything made of them as JSON."""
+    import msgspec
+
     print(msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2).decode())  # noqa: T201
 
 
@@ -40,6 +40,8 @@ def _plain(value: object) -> str:
 
 def fields(value: object) -> dict[str, Any]:
     """A struct as a dictionary, to be printed beside others."""
+    import msgspec
+
     found: dict[str, Any] = msgspec.to_builtins(value)
     return found
 

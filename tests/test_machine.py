@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -62,15 +63,15 @@ def test_threads_are_the_physical_cores_that_may_be_used() -> None:
 
 
 def test_equal_machines_have_no_differences() -> None:
-    assert differences(MACHINE, msgspec.structs.replace(MACHINE)) == []
+    assert differences(MACHINE, replace(MACHINE)) == []
 
 
 def test_every_differing_field_is_named() -> None:
-    other = msgspec.structs.replace(MACHINE, cpu="B CPU", gpus=("GPU X",))
+    other = replace(MACHINE, cpu="B CPU", gpus=("GPU X",))
     assert differences(MACHINE, other) == ["cpu: A CPU / B CPU", "gpus: () / ('GPU X',)"]
 
 
 def test_settings_count_where_both_are_known() -> None:
-    two, four = (msgspec.structs.replace(MACHINE, settings={"threads": n, "a": "b"}) for n in ("2", "4"))
+    two, four = (replace(MACHINE, settings={"threads": n, "a": "b"}) for n in ("2", "4"))
     assert differences(MACHINE, two) == []
     assert differences(two, four) == ["threads: 2 / 4"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import fingerprint, quick_latency, worker
-from benchmarks.timing import resolve, summarise
+from benchmarks.machine import resolve
+from benchmarks.samples import flags, summarise
 from zoo.card import Member, Metadata
 from zoo.errors import MachineError
 
@@ -68,7 +70,7 @@ def test_equal_networks_are_timed_once_and_kept(own_cache: Path, monkeypatch: py
         assert (latency.quick, latency.device, latency.precision) == (True, "cpu", "fp32")
         assert latency.machine.settings
         assert latency.machine.settings["threads"] == "1"
-        assert msgspec.structs.replace(latency.machine, settings=None) == fingerprint()
+        assert replace(latency.machine, settings=None) == fingerprint()
     assert len(list(own_cache.iterdir())) == 2
 
     def fail(_: int) -> None:
@@ -128,20 +130,24 @@ def test_cuda_is_timed_where_there_is_a_gpu() -> None:
 def test_the_worker_answers_with_one_line_each_whatever_libraries_print() -> None:
     with worker.running(threads=1) as ask:
         for size in (32, 64):
-            request = worker.Count(msgspec.structs.replace(MEMBER, size=size))
-            assert msgspec.json.decode(ask(request))["size"] == size
-    assert ask(request) == b"", "a worker that ended answers nothing"
+            member = msgspec.to_builtins(msgspec.structs.replace(MEMBER, size=size))
+            assert ask("benchmarks.counters:count_fields", member)["result"]["size"] == size
+    assert ask("benchmarks.counters:count_fields", member) == {
+        "error": "ended by SIGKILL (out of memory?)",
+        "ended": True,
+    }
 
 
 @given(st.lists(st.floats(1, 1000), min_size=2))
 def test_spread_and_flags_follow_the_quartiles(samples: list[float]) -> None:
-    median, spread, flags = summarise(samples)
-    assert min(samples) <= median <= max(samples)
-    assert flags[0] == "quick"
-    assert flags[1:] == (("invalid",) if spread > 0.25 else ("noisy",) if spread > 0.10 else ())
+    found = summarise([samples])
+    assert min(samples) <= found.median <= max(samples)
+    said = flags(found.spread)
+    assert said == (("invalid",) if found.spread > 0.25 else ("noisy",) if found.spread > 0.10 else ())
 
 
 def test_steady_samples_have_no_spread() -> None:
-    assert summarise([2.0, 2.0, 2.0]) == (2.0, 0.0, ("quick",))
-    assert summarise([90.0, 100.0, 104.0])[2] == ("quick",)
-    assert summarise([85.0, 100.0, 108.0])[2] == ("quick", "noisy")
+    found = summarise([[2.0, 2.0, 2.0]])
+    assert (found.median, found.spread, flags(found.spread, quick=True)) == (2.0, 0.0, ("quick",))
+    assert flags(summarise([[90.0, 100.0, 104.0]]).spread) == ()
+    assert flags(summarise([[85.0, 100.0, 108.0]]).spread) == ("noisy",)

@@ -7,9 +7,15 @@
 5
 """
 
-from zoo.card import System
 from zoo.errors import MelanomaZooError
-from zoo.registry import build, builder, card, register, systems, unregister
+
+try:
+    from zoo.card import System
+    from zoo.registry import build, builder, card, register, systems, unregister
+except ModuleNotFoundError as missing:
+    # Networks alone can be assembled and timed where nothing but torch and timm is installed.
+    if missing.name not in ("msgspec", "natsort"):
+        raise
 
 __all__ = [
     "MelanomaZooError",

@@ -1,0 +1,175 @@
+"""What is measured: cells, as plain data that another process can read without this project's parsers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from benchmarks.results import Machine
+from benchmarks.timing import FULL, Rules
+from benchmarks.worker import STANDARD
+
+Scenario = Literal["latency", "throughput", "end-to-end"]
+Device = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+MemoryFormat = Literal["contiguous", "channels-last"]
+
+SCENARIOS: tuple[str, ...] = get_args(Scenario)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+MEMORY_FORMATS: tuple[str, ...] = get_args(MemoryFormat)
+
+HOMES = {
+    **dict.fromkeys((*SCENARIOS, "sweep", "protocol"), "benchmarks.stopwatch:measure"),
+    "memory": "benchmarks.memory:measure",
+    "energy": "benchmarks.energy:measure",
+    "drift": "benchmarks.drift:measure",
+    "ceilings": "benchmarks.ceilings:measure",
+}
+"""What measures a cell in the worker, by the cell's kind."""
+
+_CODE = (
+    *sorted({home.partition(":")[0] for home in HOMES.values()}),
+    "benchmarks.subject",
+    "benchmarks.timing",
+    "benchmarks.worker",
+    "zoo.networks",
+    "zoo.attention",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How a network is run: each combination is a row of its own, and none are averaged.
+
+    Attributes:
+        device: Where it runs.
+        precision: fp32; tf32 (matrix units of CUDA GPUs round fp32 inputs); bf16 or fp16 by autocast.
+        memory_format: Order of the elements of weights and pixels.
+        threads: Threads of an operator on the CPU.
+        compiled: Whether torch.compile ran over it.
+    """
+
+    device: Device = "cpu"
+    precision: Precision = "fp32"
+    memory_format: MemoryFormat = "contiguous"
+    threads: int = 1
+    compiled: bool = False
+
+    @property
+    def label(self) -> str:
+        """It in words.
+
+        >>> Variant(threads=2, precision="bf16").label
+        'cpu, 2 threads, bf16, contiguous'
+        """
+        where = f"cpu, {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else "cuda"
+        return ", ".join([where, self.precision, self.memory_format, *["compiled"] * self.compiled])
+
+    @property
+    def reference(self) -> bool:
+        """Whether it is what others' accuracy is compared with: fp32, contiguous, eager."""
+        return (self.precision, self.memory_format, self.compiled) == ("fp32", "contiguous", False)
+
+    @property
+    def impossible(self) -> str:
+        """Why no machine could run it; empty where one could."""
+        if self.device == "cpu" and self.precision == "tf32":
+            return "TF32 is a mode of CUDA GPUs"
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One thing to measure.
+
+    Attributes:
+        kind: A scenario, or a pass that reads something else than time.
+        members: The networks, as the fields of their cards; several for a whole protocol only.
+        builder: What makes them, as `module:function`.
+        variant: How they run.
+        batch: Images per forward pass.
+        folds: Trainings of each member (a whole protocol only).
+        views: Forward passes of each of them (a whole protocol only).
+        images: Real image files.
+        reader: What makes a member's input of an image file, as `module:function`.
+        seed: Seed of weights and pixels.
+        rules: How long to measure.
+    """
+
+    kind: str
+    members: tuple[dict[str, Any], ...] = ()
+    builder: str = STANDARD
+    variant: Variant
+    batch: int = 1
+    folds: int = 1
+    views: int = 1
+    images: tuple[str, ...] = ()
+    reader: str = ""
+    seed: int = 0
+    rules: Rules = FULL
+
+    def fields(self) -> dict[str, Any]:
+        """It as plain data."""
+        return asdict(self)
+
+    def of(self, kind: str, **changes: Any) -> Cell:
+        """The same network and variant, measured otherwise."""
+        return replace(self, kind=kind, **changes)
+
+
+def from_fields(fields: Mapping[str, Any]) -> Cell:
+    """A cell from its plain data."""
+    changed = {"variant": Variant(**fields["variant"]), "rules": Rules(**fields["rules"])}
+    listed = {name: tuple(fields[name]) for name in ("members", "images")}
+    return Cell(**{**fields, **changed, **listed})
+
+
+def key(cell: Cell, machine: Machine, turn: int = 0) -> str:
+    """The name under which a reading of a cell is kept: everything that decides it.
+
+    Networks of the standard assembly that agree in all but names, classes and preprocessing have
+    one name; preprocessing counts where images are read.
+
+    Args:
+        cell: What is measured.
+        machine: What it is measured on.
+        turn: Which round it is.
+    """
+    fields = cell.fields()
+    if cell.builder == STANDARD:
+        fields["members"] = [specification(member, pixels=bool(cell.images)) for member in cell.members]
+    fields["images"] = [_digest(Path(image)) for image in cell.images]
+    code = [_source(module) for module in (*_CODE, *_outside(cell))]
+    content = json.dumps([fields, asdict(machine), turn, code], sort_keys=True, default=list)
+    return f"{cell.kind}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+
+
+def specification(member: Mapping[str, Any], *, pixels: bool = False) -> dict[str, Any]:
+    """What a member's cost depends on."""
+    names = ["backbone", "size", "pool", "attention", "metadata", *(["preprocess"] if pixels else [])]
+    return {"classes": len(member["classes"]), **{name: member.get(name) for name in names}}
+
+
+def _outside(cell: Cell) -> Sequence[str]:
+    """Modules outside this room whose code decides a cell too."""
+    named = (cell.builder, cell.reader)
+    return [call.partition(":")[0] for call in named if call and call != STANDARD]
+
+
+@cache
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@cache
+def _source(module: str) -> str:
+    spec = find_spec(module)
+    assert spec is not None, module
+    assert spec.origin is not None, module
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()

@@ -1,0 +1,190 @@
+"""From readings to rows: what the workers sent back, as figures."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.cells import Cell
+from benchmarks.results import Ceiling, Row
+from benchmarks.roofline import roofline
+from benchmarks.samples import BUSY, NEEDED, Summary, flags, summarise
+
+Answer = Mapping[str, Any]
+"""Of a worker: `{"result": ...}` or `{"error": reason}`."""
+
+
+def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
+    """A row with its times; a round that failed is named, and the others count."""
+    readings = [each["result"] for each in answers if "result" in each]
+    errors = list(dict.fromkeys(each["error"] for each in answers if "error" in each))
+    if not readings:
+        return replace(row, error=errors[0] if errors else "not measured")
+    batch = min(each["batch"] for each in readings)
+    readings = [each for each in readings if each["batch"] == batch]
+    found = summarise([per_pass(each, each["samples_ms"]) for each in readings])
+    device_ms = [sample for each in readings for sample in per_pass(each, each["device_ms"])]
+    lesion = cell.kind == "protocol"
+    return replace(
+        row,
+        batch=None if lesion else batch,
+        ms=found.median,
+        device_ms=statistics.median(device_ms) if device_ms else None,
+        p90_ms=found.p90,
+        p99_ms=found.p99,
+        images_per_s=None if lesion else 1e3 * batch / found.median,
+        samples=found.samples,
+        rounds=len(readings),
+        iqr=found.iqr,
+        between_rounds=found.rounds,
+        spread=found.spread,
+        load_ms=statistics.median(each["load_ms"] for each in readings),
+        first_ms=statistics.median(each["first_ms"] for each in readings),
+        flags=(*_flags(cell, found, readings, batch), *(f"a round failed: {error}" for error in errors)),
+        reasons={**row.reasons, **_too_few(found)},
+        gpu=readings[-1]["gpu"],
+        settings=readings[-1]["settings"],
+    )
+
+
+def per_pass(reading: Mapping[str, Any], samples_ms: Sequence[float]) -> list[float]:
+    """Samples as the time of one pass, where each is a block of several."""
+    share = reading["batch"] / reading["images"]
+    return [sample * share for sample in samples_ms]
+
+
+def _flags(cell: Cell, found: Summary, readings: Sequence[Mapping[str, Any]], batch: int) -> tuple[str, ...]:
+    gpus = [each["gpu"] for each in readings]
+    others = [each["others"] for each in readings if each["others"] is not None]
+    return flags(
+        found.spread,
+        quick=cell.rules.quick,
+        settled=all(each["settled"] for each in readings),
+        others=max(others, default=None),
+        throttled=list(dict.fromkeys(why for gpu in gpus for why in gpu.get("throttled", ()))),
+        shared_gpu=any(gpu.get("shared") for gpu in gpus),
+        batch=(cell.batch, batch),
+    )
+
+
+def _too_few(found: Summary) -> dict[str, str]:
+    values = {90: found.p90, 99: found.p99}
+    return {
+        f"p{share}_ms": f"needs {NEEDED[share]} samples, not {found.samples}"
+        for share, value in values.items()
+        if value is None
+    }
+
+
+def with_memory(row: Row, answer: Answer) -> Row:
+    """A row with the memory of its own pass."""
+    if "error" in answer:
+        return replace(row, reasons={**row.reasons, "peak_rss_bytes": answer["error"]})
+    reading = answer["result"]
+    reasons = {"nvml_bytes": reading["nvml_reason"]} if "nvml_reason" in reading else {}
+    return replace(
+        row,
+        peak_rss_bytes=reading["peak_rss"],
+        before_bytes=reading["before"],
+        allocated_bytes=reading.get("allocated"),
+        reserved_bytes=reading.get("reserved"),
+        nvml_bytes=reading.get("nvml"),
+        traffic_bytes=reading["traffic"],
+        reasons={**row.reasons, **reasons},
+    )
+
+
+def with_energy(row: Row, answer: Answer) -> Row:
+    """A row with the energy of its own pass, or why there is none."""
+    reading = answer.get("result", {})
+    reason = answer.get("error") or reading.get("reason")
+    if reason:
+        return replace(row, reasons={**row.reasons, "joules": reason})
+    return replace(row, joules=reading["joules"], idle_w=reading["idle_w"])
+
+
+def with_drift(row: Row, answer: Answer) -> Row:
+    """A row with how far its probabilities moved."""
+    if "error" in answer:
+        return replace(row, reasons={**row.reasons, "drift": answer["error"]})
+    reading = answer["result"]
+    kind = "real images" if reading["real"] else "images of random pixels"
+    return replace(row, drift=reading["drift"], drift_on=f"{reading['images']} {kind}, random weights")
+
+
+def with_roofline(row: Row, macs: int, ceiling: Ceiling | None) -> Row:
+    """A row with what it reaches of the machine's ceilings.
+
+    Args:
+        row: With its times and memory.
+        macs: Multiply-accumulates for one image.
+        ceiling: The highest rates; None where they were not measured.
+    """
+    if row.ms is None or row.batch is None:
+        return row
+    seconds, macs = row.ms / 1e3, macs * row.batch
+    row = replace(row, gflops=2 * macs / seconds / 1e9)
+    if not (ceiling and ceiling.matmul_flops and ceiling.convolution_flops and ceiling.copy_bytes_per_s):
+        reason = ceiling.error if ceiling else "the ceilings were not measured"
+        return replace(row, reasons={**row.reasons, "compute_share": reason})
+    found = roofline(
+        macs,
+        row.traffic_bytes,
+        seconds,
+        {
+            "matmul": ceiling.matmul_flops,
+            "convolution": ceiling.convolution_flops,
+            "copy": ceiling.copy_bytes_per_s,
+        },
+    )
+    return replace(
+        row,
+        compute_share=found.compute,
+        memory_share=found.memory,
+        limit=found.limit,
+    )
+
+
+def ceiling(cell: Cell, answer: Answer) -> Ceiling:
+    """The ceilings of a device, precision and number of threads."""
+    variant = cell.variant
+    empty = Ceiling(device=variant.device, precision=variant.precision, threads=variant.threads)
+    if "error" in answer:
+        return replace(empty, error=answer["error"])
+    reading = answer["result"]
+    busy = reading["others"] is not None and reading["others"] > BUSY
+    return replace(
+        empty,
+        matmul_flops=reading["matmul"],
+        convolution_flops=reading["convolution"],
+        copy_bytes_per_s=reading["copy"],
+        flags=(*["quick"] * cell.rules.quick, *["busy"] * busy),
+    )
+
+
+def summed(row: Row, parts: Sequence[Row], passes: int) -> Row:
+    """A whole protocol as the sum of its members' latencies.
+
+    Args:
+        row: The protocol's.
+        parts: Latencies of the members, in the same variant.
+        passes: Forward passes of each member: folds × distinct views.
+    """
+    missing = next((each for each in parts if each.ms is None), None)
+    if missing:
+        return replace(row, how="summed", error=f"{missing.network}: {missing.error}")
+    total = sum(each.ms or 0.0 for each in parts)
+    # Parts that are all slow at once spread as far as their sum does; independent ones less.
+    spread = sum((each.spread or 0.0) * (each.ms or 0.0) for each in parts) / total
+    return replace(
+        row,
+        how="summed",
+        ms=total * passes,
+        summed_ms=total * passes,
+        spread=spread,
+        samples=min(each.samples for each in parts),
+        rounds=min(each.rounds for each in parts),
+        flags=("summed", *dict.fromkeys(flag for each in parts for flag in each.flags)),
+    )

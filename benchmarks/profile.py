@@ -1,0 +1,187 @@
+"""Profiles systems: in which order cells are measured, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from random import Random
+from typing import Any
+
+from benchmarks import figures
+from benchmarks.cells import Cell, Variant
+from benchmarks.lines import (
+    Line,
+    Options,
+    Target,
+    ceiling_cells,
+    ceiling_variant,
+    drift_cell,
+    lines,
+    passes,
+    protocol_line,
+    sweeps,
+)
+from benchmarks.results import Ceiling, Row
+from benchmarks.sweep import Sweep, available_memory, sweep
+from benchmarks.taking import Taker
+from benchmarks.timing import interleaved
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def profile(
+    targets: Sequence[Target], options: Options, taker: Taker, progress: Progress | None = None
+) -> tuple[list[Row], list[Ceiling], list[dict[str, Any]]]:
+    """Measures everything that is asked for.
+
+    A cell that cannot be measured is a row that says why, and the rest goes on.
+
+    Args:
+        targets: The systems.
+        options: What is asked for.
+        taker: Takes the readings.
+        progress: Called as the work goes on.
+
+    Returns:
+        The rows, the machine's ceilings, and the raw samples, one each.
+    """
+    step = progress or (lambda *_: None)
+    asked = lines(targets, options)
+    ceilings = {
+        cell.variant: figures.ceiling(cell, taker.take(cell))
+        for cell in _each("ceilings", ceiling_cells(asked, options), step)
+    }
+    asked = _with_batches(asked, options, taker, step)
+    _take_rounds("timing", asked, options, taker, step)
+    working = [line for line in asked if "error" not in taker.take(line.cell)]
+    for cell in _each("memory, energy, accuracy", _distinct(passes(working, options), taker), step):
+        taker.take(cell)
+    rows = [_row(line, options, taker, ceilings) for line in asked]
+    rows += _protocols(targets, rows, options, taker, step)
+    return rows, list(ceilings.values()), raw_samples(asked, options, taker)
+
+
+def raw_samples(asked: Iterable[Line], options: Options, taker: Taker) -> list[dict[str, Any]]:
+    """Every sample of every row, in the order in which it was taken."""
+    found = []
+    for line in asked:
+        about = {name: getattr(line.row, name) for name in _ABOUT}
+        for turn in range(options.rules.rounds):
+            reading = taker.take(line.cell, turn).get("result", {})
+            device_ms = reading.get("device_ms") or [None] * len(reading.get("samples_ms", []))
+            for index, sample in enumerate(reading.get("samples_ms", [])):
+                found.append(
+                    {
+                        **about,
+                        "batch": reading["batch"],
+                        "round": turn,
+                        "sample": index,
+                        "images": reading["images"],
+                        "ms": sample,
+                        "device_ms": device_ms[index],
+                    }
+                )
+    return found
+
+
+_ABOUT = ("system", "network", "scenario", "device", "precision", "memory_format", "threads", "compiled")
+
+
+def _with_batches(asked: list[Line], options: Options, taker: Taker, step: Progress) -> list[Line]:
+    """The lines with the best batch of each cell whose batch is looked for."""
+    cells = [line.cell for line in asked if sweeps(line.cell, options) and not taker.refusal(line.cell)]
+    cells = _distinct(cells, taker)
+    Random(options.seed).shuffle(cells)  # noqa: S311
+    found: dict[str, Sweep] = {}
+    for cell in _each("batches", cells, step):
+        found[taker.name(cell)] = swept = sweep(cell, taker.take, available_memory())
+        if not swept.found:
+            taker.give_up(cell.of("throughput", batch=swept.batch), {"error": swept.end})
+    return [
+        replace(line, swept=chosen, cell=replace(line.cell, batch=chosen.batch))
+        if (chosen := found.get(taker.name(line.cell)) if sweeps(line.cell, options) else None)
+        else line
+        for line in asked
+    ]
+
+
+def _take_rounds(what: str, asked: Iterable[Line], options: Options, taker: Taker, step: Progress) -> None:
+    cells = _distinct((line.cell for line in asked), taker)
+    rounds = list(interleaved(cells, options.rules.rounds, options.seed))
+    for turn, cell in _each(what, rounds, step):
+        taker.take(cell, turn)
+
+
+def _row(line: Line, options: Options, taker: Taker, ceilings: dict[Variant, Ceiling]) -> Row:
+    assert line.network is not None
+    cell = line.cell
+    row = _timed(line, options, taker)
+    if row.error:
+        return row
+    if cell.kind != "end-to-end":
+        row = figures.with_memory(row, taker.take(cell.of("memory")))
+        row = figures.with_energy(row, taker.take(cell.of("energy")))
+        row = figures.with_roofline(row, line.network.macs, ceilings.get(ceiling_variant(cell.variant)))
+    if not cell.variant.reference:
+        row = figures.with_drift(row, taker.take(drift_cell(cell, options)))
+    return row
+
+
+def _timed(line: Line, options: Options, taker: Taker) -> Row:
+    answers = [taker.take(line.cell, turn) for turn in range(options.rules.rounds)]
+    return figures.timed(line.row, line.cell, answers)
+
+
+def _protocols(
+    targets: Sequence[Target], rows: Sequence[Row], options: Options, taker: Taker, step: Progress
+) -> list[Row]:
+    """The whole protocol of each system: summed, and measured where that does not take too long."""
+    if "latency" not in options.scenarios:
+        return []
+    whole = [target for target in targets if target.whole]
+    asked = [protocol_line(target, variant, options) for target, variant in product(whole, options.variants)]
+    sums = []
+    for line in asked:
+        variant, target = line.cell.variant, line.target
+        parts = [
+            row
+            for row in rows
+            if (row.system, row.scenario) == (target.name, "latency") and _variant(row) == variant
+        ]
+        sums.append(figures.summed(line.row, parts, target.folds * target.views))
+    fitting = [line for line, total in zip(asked, sums, strict=True) if _fits(line, total, options)]
+    _take_rounds("whole protocols", fitting, options, taker, step)
+    return [
+        replace(_timed(line, options, taker), summed_ms=total.ms) if line in fitting else total
+        for line, total in zip(asked, sums, strict=True)
+    ]
+
+
+def _fits(line: Line, total: Row, options: Options) -> bool:
+    """Whether a protocol takes little enough time, and its networks little enough memory."""
+    weights = line.target.folds * sum(network.weight_bytes for network in line.target.networks)
+    memory = available_memory()
+    short = total.ms is not None and total.ms <= 1e3 * options.whole_s
+    return short and (memory is None or 2 * weights < memory)
+
+
+def _variant(row: Row) -> Variant:
+    return Variant(
+        device=row.device,  # type: ignore[arg-type]
+        precision=row.precision,  # type: ignore[arg-type]
+        memory_format=row.memory_format,  # type: ignore[arg-type]
+        threads=row.threads,
+        compiled=row.compiled,
+    )
+
+
+def _distinct(cells: Iterable[Cell], taker: Taker) -> list[Cell]:
+    return list({taker.name(cell): cell for cell in cells}.values())
+
+
+def _each(what: str, items: Sequence[Any], step: Progress) -> Iterator[Any]:
+    for done, item in enumerate(items, start=1):
+        yield item
+        step(what, done, len(items))

@@ -1,0 +1,112 @@
+"""From raw samples to figures: median, percentiles, spread, and what makes a figure doubtful."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NOISY, INVALID = 0.10, 0.25
+"""Spreads above which a figure is flagged."""
+
+NEEDED = {90: 64, 99: 662}
+"""Samples that a percentile needs (MLPerf inference, early stopping at 99% confidence)."""
+
+BUSY = 0.05
+"""Share of the machine's processors that other processes may take before a figure is flagged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What some samples say.
+
+    Attributes:
+        median: Median of the samples of all rounds.
+        p90: 90th percentile; None where there are too few samples for it.
+        p99: 99th percentile; likewise.
+        samples: How many samples there are.
+        iqr: Interquartile range of all samples, divided by their median.
+        rounds: Range of the medians of the rounds, divided by the median.
+    """
+
+    median: float
+    p90: float | None
+    p99: float | None
+    samples: int
+    iqr: float
+    rounds: float
+
+    @property
+    def spread(self) -> float:
+        """How far a repeat of the whole measurement may lie from it: the larger of both."""
+        return max(self.iqr, self.rounds)
+
+
+def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
+    """Summarises the samples of one or more rounds.
+
+    >>> found = summarise([[10.0, 10.0, 10.0], [13.0, 14.0]])
+    >>> found.median, found.iqr, found.rounds, found.p90
+    (10.0, 0.3, 0.35, None)
+    """
+    pooled = [sample for each in rounds for sample in each]
+    median = statistics.median(pooled)
+    low, high = (percentile(pooled, 25), percentile(pooled, 75))
+    medians = [statistics.median(each) for each in rounds]
+    return Summary(
+        median=median,
+        p90=percentile(pooled, 90) if len(pooled) >= NEEDED[90] else None,
+        p99=percentile(pooled, 99) if len(pooled) >= NEEDED[99] else None,
+        samples=len(pooled),
+        iqr=(high - low) / median,
+        rounds=(max(medians) - min(medians)) / median,
+    )
+
+
+def percentile(samples: Sequence[float], share: int) -> float:
+    """A percentile, interpolated between the two nearest samples.
+
+    >>> percentile([1.0, 2.0, 3.0, 4.0, 5.0], 90)
+    4.6
+    """
+    if len(samples) == 1:
+        return samples[0]
+    return statistics.quantiles(samples, n=100, method="inclusive")[share - 1]
+
+
+def flags(
+    spread: float,
+    *,
+    quick: bool = False,
+    settled: bool = True,
+    others: float | None = None,
+    throttled: Sequence[str] = (),
+    shared_gpu: bool = False,
+    batch: tuple[int, int] = (1, 1),
+) -> tuple[str, ...]:
+    """What makes a figure doubtful, in words; the figure itself is never hidden.
+
+    Args:
+        spread: Its spread.
+        quick: Whether it was a shortened measurement.
+        settled: Whether the warm-up ended because times were steady.
+        others: Share of the machine's processors that other processes took; None where unknown.
+        throttled: Why the GPU ran slower than it can.
+        shared_gpu: Whether another process had the GPU too.
+        batch: The batch that was asked for, and the one that fitted.
+
+    >>> flags(0.3, quick=True, others=0.2, throttled=["power cap"])
+    ('quick', 'invalid', 'busy', 'throttled: power cap')
+    """
+    found = ["quick"] if quick else []
+    if spread > NOISY:
+        found.append("invalid" if spread > INVALID else "noisy")
+    if not settled:
+        found.append("not warm")
+    if shared_gpu or (others is not None and others > BUSY):
+        found.append("busy")
+    if throttled:
+        found.append(f"throttled: {', '.join(throttled)}")
+    if batch[0] != batch[1]:
+        found.append(f"batch {batch[1]} of {batch[0]}")
+    return tuple(found)

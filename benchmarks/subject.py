@@ -1,0 +1,193 @@
+"""A network as a worker measures it: built in its variant, with its input beside it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from ctypes import CDLL, c_int
+from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter_ns
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.cells import Cell, Variant
+from benchmarks.worker import STANDARD, imported
+
+T = TypeVar("T")
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Subject:
+    """A network on its device, ready to be run.
+
+    Attributes:
+        cell: What it was made for.
+        networks: One network, or those of a whole protocol.
+        device: Where they are.
+        load_ms: Building them and moving them there.
+        settings: Threads, precision and allocator they run with.
+    """
+
+    cell: Cell
+    networks: list[nn.Module]
+    device: torch.device
+    load_ms: float
+    settings: dict[str, str]
+
+    @cached_property
+    def inputs(self) -> list[list[Tensor]]:
+        """Seeded random input of each network, on the device."""
+        return [self.pixels(member, self.cell.batch) for member in self.cell.members]
+
+    def pixels(self, member: Mapping[str, Any], batch: int) -> list[Tensor]:
+        """Seeded random images, and metadata where the network reads some."""
+        generator = torch.Generator(self.device).manual_seed(self.cell.seed)
+        size = member["size"]
+        image = torch.rand((batch, 3, size, size), generator=generator, device=self.device)
+        more = [torch.rand((batch, branch["features"]), generator=generator, device=self.device)
+                for branch in [member.get("metadata")] if branch]  # fmt: skip
+        return [self.formatted(image), *more]
+
+    def formatted(self, image: Tensor) -> Tensor:
+        """An image in the variant's memory format, on the device."""
+        channels_last = self.cell.variant.memory_format == "channels-last"
+        return image.to(
+            self.device, memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
+
+    def forward(self, network: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
+        """One forward pass, as the variant says."""
+        with autocast(self.cell.variant):
+            out: Tensor = network(*inputs)
+        return out
+
+    def synchronize(self) -> None:
+        """Waits for the device."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def prepare(cell: Cell) -> Subject:
+    """Builds a cell's networks with seeded random weights, in eval mode."""
+    variant = cell.variant
+    allocator = tune_allocator()
+    device = torch.device(variant.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"torch {torch.__version__} finds no CUDA GPU here")
+    torch.set_num_threads(variant.threads)
+    set_precision(variant)
+    torch.zeros(1, device=device)  # Starting CUDA is no part of loading a network.
+    imported(cell.builder)  # Neither is importing timm.
+    start = perf_counter_ns()
+    torch.manual_seed(cell.seed)
+    networks = [build(cell, member, device) for member in cell.members for _ in range(cell.folds)]
+    subject = Subject(cell, networks, device, 0.0, settings(variant, allocator))
+    subject.synchronize()
+    subject.load_ms = (perf_counter_ns() - start) / 1e6
+    return subject
+
+
+def build(cell: Cell, member: Mapping[str, Any], device: torch.device) -> nn.Module:
+    """A member's network in a cell's variant."""
+    network: nn.Module = imported(cell.builder)(member_of(member, cell.builder)).eval().to(device)
+    if cell.variant.memory_format == "channels-last":
+        network = network.to(memory_format=torch.channels_last)
+    if cell.variant.compiled:
+        network = torch.compile(network, dynamic=False)  # type: ignore[assignment]
+    return network
+
+
+def member_of(fields: Mapping[str, Any], builder: str = STANDARD) -> Any:
+    """A member from the fields of its card; for the standard assembly what that reads of them will do."""
+    if builder != STANDARD:
+        import msgspec
+
+        from zoo.card import Member
+
+        return msgspec.convert(fields, Member)
+    attention = [SimpleNamespace(**each) for each in fields.get("attention") or ()]
+    metadata = SimpleNamespace(**fields["metadata"]) if fields.get("metadata") else None
+    plain = {"pool": "average", **fields, "attention": attention, "metadata": metadata}
+    return SimpleNamespace(**plain)
+
+
+def autocast(variant: Variant) -> AbstractContextManager[Any]:
+    """Half precision where the variant asks for it."""
+    if variant.precision not in _HALF:
+        return nullcontext()
+    return torch.autocast(variant.device, _HALF[variant.precision])
+
+
+def set_precision(variant: Variant) -> None:
+    """Lets matrix units round fp32 inputs to TF32, or forbids it."""
+    tf32 = variant.precision == "tf32"
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def settings(variant: Variant, allocator: str) -> dict[str, str]:
+    """What decides the speed and is no part of the network, as it is in this process."""
+    return {
+        "threads": str(torch.get_num_threads()),
+        "matmul precision": torch.get_float32_matmul_precision(),
+        "cuDNN TF32": str(torch.backends.cudnn.allow_tf32),
+        "cuDNN benchmark": str(torch.backends.cudnn.benchmark),
+        "autocast": str(_HALF.get(variant.precision, "off")).removeprefix("torch."),
+        "memory format": variant.memory_format,
+        "compiled": str(variant.compiled),
+        "allocator": allocator,
+    }
+
+
+def tune_allocator() -> str:
+    """Keeps large blocks in the process instead of returning them to the kernel after every batch.
+
+    Only glibc's malloc needs it and can do it.
+
+    Returns:
+        What was set, for the record.
+    """
+    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
+    try:
+        mallopt = CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return "default (not glibc)"
+    mallopt.argtypes, mallopt.restype = (c_int, c_int), c_int
+    wanted = ((m_mmap_max, 0), (m_trim_threshold, -1), (m_top_pad, 256 << 20))
+    if not all(mallopt(option, value) for option, value in wanted):
+        return "default (mallopt refused)"
+    return "M_MMAP_MAX=0, M_TRIM_THRESHOLD=-1, M_TOP_PAD=256 MiB"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device's memory, or this machine's, did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def backing_off(batch: int, attempt: Callable[[int], T]) -> tuple[T, int]:
+    """Tries with smaller and smaller batches until the memory suffices.
+
+    Only errors of too little memory halve the batch; any other is raised.
+
+    Returns:
+        What the attempt returned, and the batch that it succeeded with.
+    """
+    while True:
+        try:
+            return attempt(batch), batch
+        except Exception as error:
+            if batch == 1 or not out_of_memory(error):
+                raise
+        batch //= 2
+        gc.collect()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()

@@ -1,0 +1,76 @@
+"""Looks for the batch at which a network passes most images per second."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from benchmarks.cells import Cell
+from benchmarks.figures import per_pass
+from benchmarks.timing import QUICK, SWEEP
+
+LARGEST = {"cpu": 64, "cuda": 1024}
+"""Largest batch that is tried."""
+
+GAIN = 1.02
+"""A batch is better if it passes at least 2% more images per second than the best before it."""
+
+_PATIENCE = 2
+"""So many batches in a row that are not better end the sweep."""
+
+
+class Sweep(NamedTuple):
+    """What a sweep found.
+
+    Attributes:
+        batch: The best batch; 1 where even that failed.
+        found: Images per second by batch.
+        end: Why it ended.
+    """
+
+    batch: int
+    found: dict[int, float]
+    end: str
+
+
+def sweep(cell: Cell, take: Callable[[Cell], dict[str, Any]], available: int | None = None) -> Sweep:
+    """Doubles the batch until the memory is full or two batches in a row bring no gain.
+
+    Args:
+        cell: Whose network, in the throughput scenario.
+        take: Measures a cell; each batch in a process of its own.
+        available: Memory of the machine that a process on the CPU may fill, in bytes.
+    """
+    found: dict[int, float] = {}
+    best, worse, batch = 1, 0, 1
+    rules = QUICK if cell.rules.quick else SWEEP
+    while batch <= LARGEST[cell.variant.device]:
+        answer = take(cell.of("sweep", batch=batch, rules=rules))
+        if "error" in answer:
+            return Sweep(best, found, f"batch {batch}: {answer['error']}")
+        reading = answer["result"]
+        found[batch] = 1e3 * batch / median(per_pass(reading, reading["samples_ms"]))
+        worse = 0 if batch == 1 or found[batch] >= GAIN * found[best] else worse + 1
+        if not worse:
+            best = batch
+        if worse == _PATIENCE:
+            return Sweep(best, found, f"no gain after batch {best}")
+        # A process that fills the memory of a CPU is not refused it but killed, or the machine swaps.
+        if cell.variant.device == "cpu" and available and 2 * reading["peak_rss"] > available:
+            return Sweep(best, found, f"batch {2 * batch} might not fit into memory")
+        batch *= 2
+    return Sweep(best, found, f"batch {LARGEST[cell.variant.device]} is the largest tried")
+
+
+def available_memory() -> int | None:
+    """Bytes that processes here may still fill; None where the system does not say."""
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))
+        return int(found[1]) << 10 if found else None
+    except OSError:
+        pages = "SC_PHYS_PAGES"
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf(pages) // 2 if pages in os.sysconf_names else None

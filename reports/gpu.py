@@ -1,0 +1,109 @@
+"""Everything that a machine with a CUDA GPU can say, in one command: `python -m reports.gpu`.
+
+It runs the CUDA tests, then profiles the systems in fp32, tf32 and bf16, and writes one record and
+its tables. Beside this project's own code it needs torch, timm, pandas, click and rich only, and pytest
+for the tests; cards and counts come from a record that was made elsewhere (`reports.base`).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from benchmarks.machine import fingerprint
+from reports import base
+from reports.profile import tables
+from reports.profiling import Asked, run, write_all
+from reports.terminal import print_tables, progress
+from zoo.errors import MelanomaZooError
+from zoo.files import make_folder, write
+
+ROOT = Path(__file__).parents[1]
+_TESTS = ROOT / "tests" / "test_cuda.py"
+_PRECISIONS = {"cuda": ("fp32", "tf32", "bf16"), "cpu": ("fp32", "bf16")}
+
+
+def folder_name() -> str:
+    """The name of the first GPU, or of the processor where there is none, as a folder is called."""
+    machine = fingerprint()
+    model = machine.gpus[0].partition(",")[0] if machine.gpus else machine.cpu
+    return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+
+
+def cuda_tests(folder: Path) -> str:
+    """Runs the CUDA tests and writes what they print; returns the last line of it, or why they did not run."""
+    for needed in ("pytest", "timm"):
+        if find_spec(needed) is None:
+            return f"CUDA tests not run: {needed} is not installed"
+    if not _TESTS.is_file():
+        return "CUDA tests not run: this installation comes without tests/"
+    # The project's own configuration asks for plug-ins of pytest that may be missing here.
+    options = [
+        "--noconftest",
+        "-c",
+        "/dev/null",
+        "--rootdir",
+        str(ROOT),
+        "-p",
+        "no:cacheprovider",
+    ]
+    command = [sys.executable, "-m", "pytest", *options, str(_TESTS)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)  # noqa: S603
+    write(folder / "cuda-tests.txt", done.stdout)
+    lines = done.stdout.strip().splitlines() or [done.stderr.strip() or "no output"]
+    return f"CUDA tests: {lines[-1].strip('= ')}"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("systems", nargs=-1)
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
+@click.option("--scenario", "scenarios", multiple=True, default=("latency", "throughput"), show_default=True)
+@click.option("--precision", "precisions", multiple=True, help="By default fp32, tf32 and bf16.")
+@click.option("--quick", is_flag=True, help="Shorten everything; every figure is marked so.")
+@click.option("--resume", is_flag=True, help="Take the readings that an earlier run finished.")
+@click.option("--tests/--no-tests", default=True, show_default=True, help="Run the CUDA tests first.")
+@click.option("--counts", type=click.Path(path_type=Path), default=base.COUNTS, help="Cards and counts.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="By default reports/results/ and the GPU's name."
+)
+@click.option("--limit", "limit_s", type=int, default=900, show_default=True, help="Seconds for a process.")
+def main(
+    systems: tuple[str, ...], device: str, scenarios: tuple[str, ...], precisions: tuple[str, ...], quick: bool,
+    resume: bool, tests: bool, counts: Path, output: Path | None, limit_s: int,
+) -> None:  # fmt: skip
+    """Test and profile SYSTEMS (all by default) on a GPU."""
+    folder = output or ROOT / "reports" / "results" / folder_name()
+    try:
+        make_folder(folder)
+        made = base.only(base.read(counts), systems)
+        if tests:
+            click.echo(cuda_tests(folder), err=True)
+        asked = Asked(
+            scenarios=scenarios,  # type: ignore[arg-type]
+            devices=(device,),
+            precisions=precisions or _PRECISIONS[device],  # type: ignore[arg-type]
+            threads=("all",),
+            quick=quick,
+            resume=resume,
+            limit_s=limit_s,
+            readings=folder / "readings",
+        )
+        with progress() as step:
+            found, samples = run(made, asked, progress=step)
+        print_tables(tables(found))
+        click.echo(f"wrote {', '.join(map(str, write_all(made, found, samples, folder)))}", err=True)
+    except MelanomaZooError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt as error:
+        raise click.ClickException("stopped; finished readings are kept, and --resume takes them") from error
+    if all(row.error for row in found.rows):
+        raise click.ClickException(f"nothing could be measured: {found.rows[0].error}")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m reports.gpu")

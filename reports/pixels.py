@@ -1,0 +1,79 @@
+"""A network's input of an image file, as a worker that measures end to end reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import InputError
+from zoo.files import sha256, write
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from zoo.card import Member
+
+READER = "reports.pixels:read"
+"""The name by which a worker imports it."""
+
+MOST = 32
+"""Images that are read, at most."""
+
+_MADE_UP = 16
+_SIDE = (768, 1024)
+_ENDINGS = {".jpg", ".jpeg", ".png"}
+
+
+def read(path: str, member: Member) -> NDArray[np.float32]:
+    """Decodes, resizes and normalises an image as a member's card says: fp32 of shape (3, side, side)."""
+    import numpy as np
+
+    from evaluate.images import decode
+    from evaluate.preprocess import Geometry, shape
+    from zoo.card import Views
+
+    pixels = shape(decode(Path(path)), Geometry.of(member, Views()))[0]
+    mean, std = (np.array(each) for each in (member.preprocess.mean, member.preprocess.std))
+    normalised = pixels * (1 / (255 * std)).astype(np.float32) + (-mean / std).astype(np.float32)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
+
+
+def images_in(folder: Path) -> tuple[str, ...]:
+    """The first images of a folder, by name.
+
+    Raises:
+        InputError: It holds none.
+    """
+    found = sorted(each for each in folder.iterdir() if each.suffix.lower() in _ENDINGS)
+    if not found:
+        raise InputError(f"{folder}: holds no .jpg or .png file; name a folder of images")
+    return tuple(str(each.resolve()) for each in found[:MOST])
+
+
+def made_up(folder: Path, seed: int) -> tuple[str, ...]:
+    """JPEG files of 1024x768 pixels that look like nothing, for runs without real ones.
+
+    Smooth fields of colour with some noise: about as many bytes as a dermoscopic image has.
+    """
+    import cv2
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    paths = []
+    for index in range(_MADE_UP):
+        coarse = random.uniform(40, 220, (12, 16, 3)).astype(np.float32)
+        smooth = cv2.resize(coarse, _SIDE[::-1], interpolation=cv2.INTER_CUBIC)
+        noisy = np.clip(smooth + random.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+        path = folder / f"made_up_{seed}_{index:02}.jpg"
+        write(path, cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+        paths.append(str(path))
+    return tuple(paths)
+
+
+def digest(images: Sequence[str]) -> str:
+    """One digest of the contents of images, in order; empty where there are none."""
+    from hashlib import sha256 as of_text
+
+    return of_text("".join(sha256(Path(each)) for each in images).encode()).hexdigest() if images else ""

@@ -1,0 +1,301 @@
+"""From the words of a command to a profile, its record and its files."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cells import Device, MemoryFormat, Precision, Scenario, Variant
+from benchmarks.estimate import estimate
+from benchmarks.lines import Options, lines, sweeps
+from benchmarks.machine import default_threads, fingerprint, resolve
+from benchmarks.profile import Progress, profile
+from benchmarks.results import Profile, Row
+from benchmarks.store import Store
+from benchmarks.taking import Taker
+from benchmarks.timing import FULL, QUICK
+from reports import pixels, render
+from reports.base import Base, targets
+from reports.figures import megabytes
+from reports.profile import tables
+from reports.ranking import variant
+from zoo.errors import MachineError
+from zoo.files import replacing, write
+
+_WHOLE_S = {False: 20.0, True: 2.0}
+"""Seconds that a lesion image may take for its protocol to be measured as a whole, if quick or not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a command asks for.
+
+    Attributes:
+        scenarios: The scenarios.
+        devices: Devices; `auto` is CUDA where there is a GPU that torch can use.
+        precisions: Precisions.
+        memory_formats: Memory formats.
+        threads: Numbers of threads on the CPU, `all` for its physical cores; one thread and all where
+            empty, and all alone where quick.
+        compiled: Run each network under torch.compile too.
+        batch: Images per batch; None lets a sweep choose.
+        member: Only this member of the system.
+        images: Folder of real images.
+        quick: Shorten everything.
+        resume: Take readings of an earlier run that were kept.
+        seed: Seed of weights, pixels and order.
+        limit_s: Seconds after which a process is given up.
+        readings: Folder where readings are kept; the user's cache where None.
+    """
+
+    scenarios: tuple[Scenario, ...] = ("latency",)
+    devices: tuple[str, ...] = ("auto",)
+    precisions: tuple[Precision, ...] = ("fp32",)
+    memory_formats: tuple[MemoryFormat, ...] = ("contiguous",)
+    threads: tuple[str, ...] = ()
+    compiled: bool = False
+    batch: int | None = None
+    member: str | None = None
+    images: Path | None = None
+    quick: bool = False
+    resume: bool = False
+    seed: int = 0
+    limit_s: int = 900
+    readings: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A profile that could start: what there is to measure, and what measures it."""
+
+    options: Options
+    taker: Taker
+
+
+def prepare(asked: Asked) -> Prepared:
+    """Looks for the devices and images that are meant.
+
+    A device that is not there is told in the rows that needed it, so that the rest goes on.
+
+    Raises:
+        InputError: The folder of images holds none.
+    """
+    folder = asked.readings or _cache()
+    present: dict[Device, str] = {}
+    for each in asked.devices:
+        try:
+            present[resolve(each)] = ""  # type: ignore[arg-type]
+        except MachineError as error:
+            present["cuda"] = str(error).partition(";")[0].removeprefix("device cuda: ")
+    options = Options(
+        scenarios=asked.scenarios,
+        variants=tuple(_variants(asked, list(present))),
+        batch=asked.batch,
+        images=_images(asked, folder),
+        reader=pixels.READER,
+        seed=asked.seed,
+        rules=QUICK if asked.quick else FULL,
+        whole_s=_WHOLE_S[asked.quick],
+    )
+    absent: dict[str, str] = {device: reason for device, reason in present.items() if reason}
+    taker = Taker(fingerprint(), Store(folder), absent=absent, resume=asked.resume, limit_s=asked.limit_s)
+    return Prepared(options, taker)
+
+
+def run(
+    base: Base,
+    asked: Asked,
+    *,
+    builder: Callable[[str], str | None] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Profile, list[dict[str, Any]]]:
+    """Profiles the systems of a record.
+
+    Args:
+        base: The record, with cards and counts.
+        asked: What is asked for.
+        builder: What makes a system's networks (`reports.base.targets`).
+        progress: Called as the work goes on.
+
+    Returns:
+        The profile, and the raw samples.
+
+    Raises:
+        MelanomaZooError: Something asked for does not exist.
+    """
+    wanted = targets(base, member=asked.member, **({"builder": builder} if builder else {}))
+    prepared = prepare(asked)
+    options = prepared.options
+    with prepared.taker as taker:
+        rows, ceilings, samples = profile(wanted, options, taker, progress)
+    read = options.images if asked.images or "end-to-end" in asked.scenarios else ()
+    found = Profile(
+        rows=tuple(rows),
+        ceilings=tuple(ceilings),
+        machine=fingerprint(),
+        seed=asked.seed,
+        rounds=options.rules.rounds,
+        quick=asked.quick,
+        images=len(read),
+        images_real=asked.images is not None,
+        images_sha256=pixels.digest(read),
+    )
+    return found, samples
+
+
+def plan(
+    base: Base, asked: Asked, *, builder: Callable[[str], str | None] | None = None
+) -> list[dict[str, Any]]:
+    """What a profile would measure, one entry per row, without measuring anything.
+
+    Whole protocols are not listed: whether they are measured depends on the latencies.
+
+    Raises:
+        MelanomaZooError: Something asked for does not exist.
+    """
+    wanted = targets(base, member=asked.member, **({"builder": builder} if builder else {}))
+    prepared = prepare(asked)
+    found = []
+    for line in lines(wanted, prepared.options):
+        cost = estimate(line, prepared.options, prepared.taker)
+        row = line.row
+        found.append(
+            {
+                "scenario": row.scenario,
+                "network": row.title,
+                "variant": variant(row),
+                "batch": "sweep" if sweeps(line.cell, prepared.options) else str(line.cell.batch),
+                "rounds": cost.rounds,
+                "kept": cost.kept,
+                "seconds": cost.seconds,
+                "bytes": cost.memory,
+                "refused": prepared.taker.refusal(line.cell),
+            }
+        )
+    return found
+
+
+def planned(entries: Sequence[dict[str, Any]], *, resume: bool) -> render.Table:
+    """A plan as a table."""
+    total = sum(each["seconds"] for each in entries) / 60
+    kept = "taken" if resume else "measured again; --resume takes them"
+    return render.Table(
+        f"Plan: {len(entries)} rows, about {total:,.0f} min",
+        ("Scenario", "Network", "Variant", "Batch", "Rounds", "Kept", "About, s", "Memory, MB"),
+        tuple(
+            (
+                each["scenario"],
+                each["network"],
+                each["variant"],
+                each["batch"],
+                str(each["rounds"]),
+                str(each["kept"]),
+                f"n/a ({each['refused']})" if each["refused"] else f"{each['seconds']:,.0f}",
+                megabytes(each["bytes"]),
+            )
+            for each in entries
+        ),
+        (
+            f"Kept: rounds of an earlier run with the same code on the same machine ({kept}).",
+            "Time and memory are estimated from operations and sizes, or from kept readings; whole protocols and "
+            "the machine's ceilings come on top.",
+        ),
+        align="lllrrrrr",
+    )
+
+
+def record(base: Base, found: Profile) -> Base:
+    """The record with what was measured, as plain data."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return {**base, "created": created, "machine": asdict(found.machine), "profile": asdict(found)}
+
+
+def write_all(base: Base, found: Profile, samples: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """Writes the record, the tables in every format, and the raw samples.
+
+    Raises:
+        MachineError: The folder cannot be written.
+    """
+    raw = _write_samples(samples, folder) if samples else ""
+    found = replace(found, samples=raw)
+    shown = tables(found)
+    contents = {
+        "record.json": json.dumps(record(base, found), indent=1, ensure_ascii=False) + "\n",
+        "profile.csv": _csv(found.rows),
+        "profile.tex": render.latex(shown),
+        "profile.txt": _plain(shown),
+    }
+    with suppress(ModuleNotFoundError):  # tabulate, which a machine that only measures may lack
+        contents["profile.md"] = render.markdown(shown)
+    for file, content in contents.items():
+        write(folder / file, content)
+    return [folder / file for file in [*contents, *([raw] if raw else [])]]
+
+
+def _variants(asked: Asked, devices: Sequence[Device]) -> list[Variant]:
+    everything = default_threads()
+    numbers = asked.threads or (("all",) if asked.quick else ("1", "all"))
+    threads = list(dict.fromkeys(everything if each == "all" else int(each) for each in numbers))
+    return [
+        Variant(
+            device=device, precision=precision, memory_format=memory_format, threads=number, compiled=compiled
+        )
+        for device, precision, memory_format in product(devices, asked.precisions, asked.memory_formats)
+        for compiled in ([False, True] if asked.compiled else [False])
+        for number in (threads if device == "cpu" else [everything])
+    ]
+
+
+def _images(asked: Asked, folder: Path) -> tuple[str, ...]:
+    if asked.images:
+        return pixels.images_in(asked.images)
+    return pixels.made_up(folder, asked.seed) if "end-to-end" in asked.scenarios else ()
+
+
+def _cache() -> Path:
+    from zoo import cache
+
+    return cache.folder() / "readings"
+
+
+def _write_samples(samples: Sequence[dict[str, Any]], folder: Path) -> str:
+    """Writes raw samples as Parquet, or as CSV where pyarrow is not installed; returns the file's name."""
+    import pandas as pd
+
+    frame = pd.DataFrame(samples)
+    try:
+        with replacing(folder / "samples.parquet") as path:
+            frame.to_parquet(path, index=False)
+        return "samples.parquet"
+    except ImportError:
+        with replacing(folder / "samples.csv.gz") as path:
+            frame.to_csv(path, index=False, compression="gzip")
+        return "samples.csv.gz"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    """A line per row, a column per figure."""
+    names = [field.name for field in fields(Row)]
+    lines = [[_cell(getattr(row, name)) for name in names] for row in rows]
+    return render.delimited(names, lines)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, tuple):
+        return "; ".join(value)
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
+def _plain(shown: Sequence[render.Table]) -> str:
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    Console(file=buffer, width=200, highlight=False).print(render.terminal(shown))
+    return buffer.getvalue()

@@ -1,0 +1,448 @@
+"""Profiles from end to end: real processes, the record, the tables, the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+import cli
+import zoo
+from benchmarks.lines import Network, Options, Target, lines
+from benchmarks.machine import fingerprint
+from benchmarks.results import Profile, Row
+from benchmarks.timing import QUICK
+from reports import base, outputs, pixels, record
+from reports.profile import tables
+from reports.ranking import places, ranking, repeats
+from zoo.card import Member, System
+from zoo.errors import InputError, UnknownNameError, UsageError
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ("MEL", "NV")
+TINY = System(
+    schema=1, name="tiny", title="Tiny", group="mine", summary="Two small networks.", folds=2,
+    members=(
+        Member(name="first", backbone="resnet18", size=32, classes=CLASSES, melanoma=0),
+        Member(name="second", backbone="resnet18", size=64, classes=CLASSES, melanoma=0),
+    ),
+)  # fmt: skip
+
+ONE = System(
+    schema=1, name="one", title="One", group="mine", summary="One small network.", folds=1, members=TINY.members[:1]
+)  # fmt: skip
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(cli.main, [str(arg) for arg in args], env={"COLUMNS": "300"})
+
+
+@pytest.fixture(scope="module")
+def counts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record with cards and counts, as one made elsewhere."""
+    path = tmp_path_factory.mktemp("counts") / "record.json"
+    for system in (TINY, ONE):
+        zoo.register(system)
+    try:
+        path.write_text(json.dumps(base.counted([TINY, ONE])))
+    finally:
+        for system in (TINY, ONE):
+            zoo.unregister(system.name)
+    return path
+
+
+@pytest.fixture(scope="module")
+def profiled(counts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a real profile: CPU and an absent GPU, two memory formats, a fixed batch."""
+    folder = tmp_path_factory.mktemp("profiled")
+    done = run(
+        "profile", "Tiny", "--counts", counts, "--quick", "--threads", "1", "--device", "cpu,cuda",
+        "--memory-format", "contiguous,channels-last", "--scenario", "latency,throughput", "--batch-size", "2",
+        "--output", folder,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (folder / "printed.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(profiled: Path) -> Profile:
+    profile = record.load(profiled / "record.json").profile
+    assert profile is not None
+    return profile
+
+
+def of(profile: Profile, **wanted: Any) -> list[Row]:
+    return [row for row in profile.rows if all(getattr(row, key) == value for key, value in wanted.items())]
+
+
+@pytest.mark.slow
+def test_every_combination_is_a_row(found: Profile) -> None:
+    scenarios = [row.scenario for row in found.rows]
+    assert scenarios.count("latency") == scenarios.count("throughput") == 2 * 2 * 2
+    assert scenarios.count("protocol") == 2 * 2
+    assert len({(r.scenario, r.network, r.device, r.memory_format) for r in found.rows}) == len(found.rows)
+
+
+@pytest.mark.slow
+def test_an_absent_gpu_is_told_in_its_rows_and_the_rest_goes_on(found: Profile) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without a CUDA GPU")
+    assert all("finds no CUDA GPU here" in row.error for row in of(found, device="cuda"))
+    assert all(row.error == "" and row.ms for row in of(found, device="cpu"))
+
+
+@pytest.mark.slow
+def test_the_figures_of_a_row_fit_together(counts: Path, found: Profile) -> None:
+    target, _ = base.targets(base.read(counts))
+    macs = {network.member["name"]: network.macs for network in target.networks}
+    for row in of(found, device="cpu", scenario="throughput"):
+        assert (row.batch_asked, row.batch) == (2, 2)
+        assert row.images_per_s == pytest.approx(2e3 / row.ms)
+        assert row.gflops == pytest.approx(2 * macs[row.network] * row.images_per_s / 1e9)
+        assert "quick" in row.flags
+        assert row.peak_rss_bytes > row.before_bytes > 10_000_000
+        assert row.traffic_bytes > 40_000_000
+        assert row.compute_share > 0
+        assert row.limit in ("compute", "memory")
+        assert row.settings["threads"] == "1"
+        assert row.joules is not None or row.reasons["joules"]
+    plain, channels_last = of(found, device="cpu", scenario="latency", network="first")
+    assert (plain.drift, plain.memory_format) == (None, "contiguous")
+    assert 0 <= channels_last.drift < 1e-5
+    assert channels_last.drift_on == "8 images of random pixels, random weights"
+
+
+@pytest.mark.slow
+def test_a_whole_protocol_stands_beside_the_sum_of_its_members(found: Profile) -> None:
+    for whole in of(found, device="cpu", scenario="protocol"):
+        members = of(found, device="cpu", scenario="latency", memory_format=whole.memory_format)
+        assert whole.how == "measured"
+        assert whole.summed_ms == pytest.approx(2 * sum(row.ms for row in members))
+        assert whole.ms > 0
+
+
+@pytest.mark.slow
+def test_raw_samples_are_kept_beside_the_record(profiled: Path, found: Profile) -> None:
+    assert found.samples == "samples.parquet"
+    samples = pd.read_parquet(profiled / found.samples)
+    for row in of(found, device="cpu", scenario="latency"):
+        own = samples[
+            (samples["network"] == row.network) & (samples["scenario"] == "latency")
+            & (samples["memory_format"] == row.memory_format)
+        ]  # fmt: skip
+        assert len(own) == row.samples
+        assert row.ms == pytest.approx(np.median(own["ms"]))
+
+
+@pytest.mark.slow
+def test_flags_and_reasons_are_printed_with_the_figures(profiled: Path, found: Profile) -> None:
+    printed = (profiled / "printed.txt").read_text()
+    assert "[quick" in printed
+    assert "finds no CUDA GPU here" in printed or of(found, device="cuda")[0].ms
+    for ending in ("md", "tex", "csv", "txt"):
+        assert "quick" in (profiled / f"profile.{ending}").read_text(encoding="utf-8")
+    assert len(pd.read_csv(profiled / "profile.csv")) == len(found.rows)
+
+
+@pytest.mark.slow
+def test_the_record_renders_again(profiled: Path, found: Profile) -> None:
+    loaded = record.load(profiled / "record.json")
+    assert loaded.entries[0].card == TINY
+    shown = {table.title for table in outputs.tables(loaded)}
+    assert {table.title for table in tables(found)} <= shown
+
+
+@pytest.mark.slow
+def test_resuming_measures_nothing_again(counts: Path, profiled: Path, found: Profile) -> None:
+    words = (
+        "one",
+        "--counts",
+        counts,
+        "--quick",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--scenario",
+        "latency",
+    )
+    kept = json.loads(run("plan", *words, "--json").stdout)
+    assert [(each["rounds"], each["kept"]) for each in kept] == [(1, 1)], (
+        "its network is the same as Tiny's first"
+    )
+    again = json.loads(run("profile", *words, "--resume", "--json").stdout)
+    (before,) = of(found, device="cpu", scenario="latency", memory_format="contiguous", network="first")
+    assert [row["ms"] for row in again["rows"] if row["scenario"] == "latency"] == [before.ms]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished(counts: Path, tmp_path: Path) -> None:
+    words = ("profile", "one", "--counts", str(counts), "--quick", "--threads", "1")
+    # A shell in the background starts its programs deaf to Ctrl-C.
+    code = "import signal, sys, cli; signal.signal(signal.SIGINT, signal.default_int_handler); cli.main(sys.argv[1:])"
+    running = subprocess.Popen(
+        [sys.executable, "-X", "faulthandler", "-c", code, *words],
+        env={**os.environ, "MELANOMA_ZOO_CACHE": str(tmp_path)}, cwd=ROOT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob("readings/latency-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    try:
+        _, said = running.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        running.send_signal(signal.SIGABRT)
+        _, said = running.communicate()
+    assert running.returncode == 130, said
+    assert said.splitlines()[-1] == "Error: stopped; finished readings are kept, and --resume takes them"
+    assert "Traceback" not in said
+
+
+def made(ms: float | None, spread: float = 0.01, **changes: Any) -> Row:
+    row = Row(
+        system="a", title="A", network="n", scenario="latency", device="cpu", precision="fp32",
+        memory_format="contiguous", threads=1, compiled=False, ms=ms, images_per_s=1e3 / ms if ms else None, spread=spread,
+    )  # fmt: skip
+    return replace(row, **changes)
+
+
+def profile_of(*rows: Row, **machine: Any) -> Profile:
+    return Profile(
+        rows=rows, ceilings=(), machine=replace(fingerprint(), **machine), seed=0, rounds=3, quick=False
+    )  # fmt: skip
+
+
+def test_figures_within_their_spread_share_a_place() -> None:
+    rows = [made(30.0), made(10.0), made(10.05), made(11.0, spread=0.2), made(50.0)]
+    assert [(place, row.ms) for place, row in places(rows)] == [
+        (1, 10.0), (1, 10.05), (1, 11.0), (4, 30.0), (5, 50.0),
+    ]  # fmt: skip
+    fast = [replace(row, scenario="throughput") for row in rows]
+    assert next(row.images_per_s for _, row in places(fast)) == 100.0
+
+
+def test_only_the_same_scenario_and_variant_is_ranked() -> None:
+    first, second = made(10.0), made(20.0, title="B")
+    alone = made(1.0, precision="bf16")
+    failed = made(None, error="ended early")
+    (table,) = ranking([profile_of(first, second, alone, failed)])
+    assert [row[2:4] for row in table.rows] == [("1", "A"), ("2", "B")]
+    assert ranking([profile_of(first, alone)]) == []
+
+
+def test_other_machines_are_refused_with_the_fields_that_differ() -> None:
+    here, there = profile_of(made(10.0)), profile_of(made(20.0), cpu="Another", torch="1.0")
+    with pytest.raises(UsageError, match=r"not ranked; these differ in cpu: .* / Another; torch: .* / 1\.0$"):
+        ranking([here, there])
+    with pytest.raises(UsageError, match="cpu"):
+        repeats([here, there])
+
+
+@pytest.mark.slow
+def test_an_earlier_record_of_another_machine_is_refused_before_anything_is_measured(
+    profiled: Path, counts: Path, tmp_path: Path
+) -> None:
+    content = json.loads((profiled / "record.json").read_bytes())
+    content["profile"]["machine"]["cpu"] = "Another"
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    said = run("profile", "--counts", counts, "--against", tmp_path / "record.json")
+    assert said.exit_code == 2
+    assert "these differ in cpu: " in said.stderr
+    assert "holds no profile" in run("profile", "--counts", counts, "--against", counts).stderr
+
+
+def test_repeats_lie_within_their_spread_or_are_called_out() -> None:
+    steady = [profile_of(made(each, spread=0.03)) for each in (10.0, 10.1, 10.2)]
+    table = repeats(steady)
+    assert table.title == "Repeats: 1 of 1 figures within their own spread"
+    assert table.rows[0][-1] == "within"
+    jumping = [profile_of(made(each, spread=0.03)) for each in (10.0, 10.1, 12.0)]
+    assert repeats(jumping).rows[0][-4:] == ("12.0", "16.7%", "3.0%", "OUTSIDE")
+    failed = [profile_of(made(10.0)), profile_of(made(None, error="ended early"))]
+    assert repeats(failed).rows[0][-1] == "n/a (ended early)"
+
+
+def test_a_plan_lists_every_cell_and_measures_nothing(monkeypatch: pytest.MonkeyPatch, counts: Path) -> None:
+    from benchmarks import worker
+
+    monkeypatch.setattr(worker, "running", None)
+    words = ("Tiny", "--counts", counts, "--precision", "fp32,tf32", "--device", "cpu", "--threads", "1,2",
+             "--scenario", "latency,throughput")  # fmt: skip
+    listed = json.loads(run("plan", *words, "--json").stdout)
+    assert len(listed) == 2 * 2 * 2 * 2
+    assert {each["batch"] for each in listed if each["scenario"] == "throughput"} == {"sweep"}
+    assert {each["refused"] for each in listed} == {"", "TF32 is a mode of CUDA GPUs"}
+    assert all(each["seconds"] > 30 and each["bytes"] > 1e8 for each in listed if not each["refused"])
+    shown = run("profile", *words, "--dry-run")
+    assert shown.exit_code == 0
+    assert "Plan: 16 rows, about" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--threads", "0"), "'0' is not one of all,N"),
+        (("--scenario", "speed"), "'speed' is not one of latency,throughput,end-to-end"),
+        (("--precision", "fp32,fp8"), "'fp8' is not one of fp32,tf32,bf16,fp16"),
+        (("tiny", "--member", "third"), "tiny has no member 'third'; its members are: 0 first, 1 second"),
+        (("nobody",), "no system is called 'nobody'; the record has tiny, one"),
+    ],
+)
+def test_wrong_words_are_one_line(counts: Path, words: tuple[str, ...], said: str) -> None:
+    done = run("plan", "--counts", counts, *words)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+
+
+def test_a_member_alone_and_no_folder_of_images(counts: Path, tmp_path: Path) -> None:
+    tiny = base.only(base.read(counts), ["TINY"])
+    chosen = base.targets(tiny, member="second")
+    assert [network.member["name"] for network in chosen[0].networks] == ["second"]
+    assert not chosen[0].whole
+    assert base.targets(tiny, member="0")[0].networks[0].member["size"] == 32
+    with pytest.raises(UsageError, match="--member is for one system, not 8"):
+        base.targets(base.read(), member="0")
+    with pytest.raises(InputError, match=r"holds no \.jpg or \.png file"):
+        pixels.images_in(tmp_path)
+    with pytest.raises(UnknownNameError):
+        base.only(base.read(), ["nobody"])
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(InputError, match="is not a record with cards and counts"):
+        base.read(tmp_path / "a.json")
+
+
+def test_a_builder_that_no_other_process_can_import_is_told_before() -> None:
+    entries = {"entries": [{"card": {"name": "a", "members": []}, "members": []}]}
+    with pytest.raises(UsageError, match="put it into a module of its own"):
+        base.targets(entries, builder=lambda _: None)
+
+
+@pytest.mark.slow
+def test_the_counts_for_machines_without_this_project_are_current() -> None:
+    from reports.cards import in_order
+
+    current = base.counted(in_order([zoo.card(name) for name in zoo.systems()]))
+    stored = base.read()
+
+    def measured(each: dict[str, Any]) -> Any:
+        return json.loads(json.dumps([base.targets(each), [e["members"] for e in each["entries"]]], default=msgspec.to_builtins))  # fmt: skip
+
+    assert measured(stored) == measured(current), "run: python -m reports.base"
+    assert record.decode(base.COUNTS.read_bytes(), "counts").entries
+
+
+def test_lines_pair_every_network_with_every_variant() -> None:
+    networks = tuple(Network(member={"name": name, "classes": []}, macs=1, weight_bytes=1) for name in "ab")
+    target = Target(name="t", title="T", networks=networks)
+    found = lines(
+        [target], Options(scenarios=("latency", "end-to-end"), images=("x",), reader="m:f", rules=QUICK)
+    )
+    assert [(line.cell.kind, line.row.title) for line in found] == [
+        ("latency", "T: a"), ("latency", "T: b"), ("end-to-end", "T: a"), ("end-to-end", "T: b"),
+    ]  # fmt: skip
+    assert [line.cell.images for line in found] == [(), (), ("x",), ("x",)]
+    assert [line.cell.batch for line in found] == [1, 1, 8, 8]
+
+
+READER = """
+import numpy as np
+
+def read(path, member):
+    value = int(open(path, "rb").read())
+    return np.full((3, member.size, member.size), value / 255, dtype=np.float32)
+"""
+
+
+@pytest.mark.slow
+def test_end_to_end_reads_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.cells import HOMES, Cell, Variant
+    from benchmarks.worker import running
+
+    (tmp_path / "plain_reader.py").write_text(READER)
+    monkeypatch.syspath_prepend(tmp_path)
+    images = [tmp_path / f"{index}.jpg" for index in range(3)]
+    for index, path in enumerate(images):
+        path.write_text(str(index))
+    cell = Cell(
+        kind="end-to-end", members=(msgspec.to_builtins(TINY.members[0]),), variant=Variant(), batch=4,
+        images=tuple(map(str, images)), reader="plain_reader:read", rules=QUICK,
+    )  # fmt: skip
+    with running(1) as ask:
+        reading = ask(HOMES["end-to-end"], cell.fields(), copy=True)["result"]
+        images[1].unlink()
+        broken = ask(HOMES["end-to-end"], cell.fields(), copy=True)
+        drifted = ask(HOMES["drift"], replace(cell, images=cell.images[:1], variant=Variant(precision="bf16")).fields(), copy=True)  # fmt: skip
+    assert (reading["batch"], reading["images"]) == (4, 4)
+    assert len(reading["samples_ms"]) >= 3
+    assert broken["error"].startswith("FileNotFoundError")
+    assert (drifted["result"]["images"], drifted["result"]["real"]) == (1, True)
+
+
+def test_images_are_read_as_cards_say(tmp_path: Path) -> None:
+    pytest.importorskip("evaluate.images", reason="needs the decoding of evaluate")
+    member = zoo.card("baseline_b3").member()
+    paths = pixels.made_up(tmp_path, seed=0)
+    assert pixels.images_in(tmp_path) == paths
+    assert pixels.digest(paths) == pixels.digest(paths) != pixels.digest(paths[1:])
+    found = pixels.read(paths[0], member)
+    assert found.shape == (3, member.size, member.size)
+    assert abs(float(found.mean())) < 2
+
+
+_WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        missing = name.partition(".")[0] in {missing}
+        return None if missing else PathFinder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+_MISSING = {
+    "cv2", "fvcore", "h5py", "hypothesis", "imagehash", "msgspec", "natsort", "platformdirs", "psutil", "pyarrow",
+    "pynvml", "scipy", "simplejpeg", "sklearn", "tabulate", "thop",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_path_of_make_gpu_needs_five_packages_alone(counts: Path, tmp_path: Path) -> None:
+    """On the CPU, with everything hidden that a machine may lack but torch, timm, pandas, click and rich."""
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "sitecustomize.py").write_text(_WITHOUT.replace("{missing}", repr(_MISSING)))
+    path = os.pathsep.join([str(tmp_path / "without"), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-m", "reports.gpu", "--device", "cpu", "--quick", "--counts", counts,
+         "--output", tmp_path / "out", "--scenario", "latency", "--precision", "fp32", "one"],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("CUDA tests:")]
+    assert "skipped" in said or "passed" in said
+    assert "test_cuda.py" in (tmp_path / "out" / "cuda-tests.txt").read_text()
+    loaded = record.load(tmp_path / "out" / "record.json")
+    assert loaded.profile is not None
+    assert loaded.profile.samples == "samples.csv.gz"
+    assert len(pd.read_csv(tmp_path / "out" / "samples.csv.gz")) > 0
+    assert all(row.ms and row.peak_rss_bytes for row in loaded.profile.rows if row.scenario == "latency")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "cuda-tests.txt", "profile.csv", "profile.tex", "profile.txt", "readings", "record.json", "samples.csv.gz",
+    }  # fmt: skip

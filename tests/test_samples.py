@@ -1,0 +1,162 @@
+"""From samples to figures: known answers, and every flag by a made condition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.cells import Cell, Variant
+from benchmarks.figures import per_pass, summed, timed, with_drift, with_energy, with_memory, with_roofline
+from benchmarks.results import Ceiling, Row
+from benchmarks.roofline import roofline
+from benchmarks.samples import flags, summarise
+from benchmarks.timing import FULL, QUICK
+
+CELL = Cell(kind="latency", variant=Variant(), rules=FULL)
+ROW = Row(
+    system="a", title="A", network="n", scenario="latency", device="cpu", precision="fp32",
+    memory_format="contiguous", threads=1, compiled=False,
+)  # fmt: skip
+
+
+def reading(samples: list[float], **changes: object) -> dict[str, dict[str, object]]:
+    made = {
+        "samples_ms": samples, "device_ms": [], "images": 1, "batch": 1, "load_ms": 100.0, "first_ms": 50.0,
+        "settled": True, "others": 0.0, "gpu": {}, "settings": {"threads": "1"},
+    }  # fmt: skip
+    return {"result": {**made, **changes}}
+
+
+def test_figures_of_a_known_sample() -> None:
+    found = summarise([[float(each) for each in range(1, 1001)]])
+    assert found.median == 500.5
+    assert found.p90 == pytest.approx(900.1)
+    assert found.p99 == pytest.approx(990.01)
+    assert found.iqr == pytest.approx(499.5 / 500.5)
+    assert (found.samples, found.rounds) == (1000, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "p90", "p99"), [(63, False, False), (64, True, False), (661, True, False), (662, True, True)]
+)
+def test_a_percentile_needs_its_samples(samples: int, p90: bool, p99: bool) -> None:
+    found = summarise([[1.0] * samples])
+    assert (found.p90 is not None, found.p99 is not None) == (p90, p99)
+
+
+@given(st.lists(st.lists(st.floats(1, 1000), min_size=1, max_size=30), min_size=1, max_size=4))
+def test_figures_are_those_of_all_rounds_together(rounds: list[list[float]]) -> None:
+    found = summarise(rounds)
+    pooled = np.concatenate(rounds)
+    assert found.median == pytest.approx(np.median(pooled))
+    low, high = np.quantile(pooled, [0.25, 0.75])
+    assert found.iqr == pytest.approx((high - low) / np.median(pooled))
+    medians = [np.median(each) for each in rounds]
+    assert found.rounds == pytest.approx((max(medians) - min(medians)) / np.median(pooled))
+    assert found.spread == max(found.iqr, found.rounds)
+
+
+@pytest.mark.parametrize(
+    ("condition", "flag"),
+    [
+        ({"spread": 0.11}, "noisy"),
+        ({"spread": 0.26}, "invalid"),
+        ({"quick": True}, "quick"),
+        ({"settled": False}, "not warm"),
+        ({"others": 0.06}, "busy"),
+        ({"shared_gpu": True}, "busy"),
+        ({"throttled": ["power cap"]}, "throttled: power cap"),
+        ({"batch": (16, 4)}, "batch 4 of 16"),
+    ],
+)
+def test_each_condition_has_its_flag(condition: dict[str, object], flag: str) -> None:
+    quiet = {"spread": 0.09, "others": 0.04, "batch": (8, 8)}
+    assert flags(**quiet) == ()  # type: ignore[arg-type]
+    assert flags(**{**quiet, **condition}) == (flag,)  # type: ignore[arg-type]
+
+
+def test_what_nobody_counted_is_no_flag() -> None:
+    assert flags(0.0, others=None) == ()
+
+
+def test_a_row_has_the_figures_and_flags_of_its_rounds() -> None:
+    rounds = [reading([10.0, 10.0]), reading([20.0, 20.0], others=0.3, first_ms=70.0), reading([10.0, 10.0])]
+    row = timed(ROW, CELL, rounds)
+    assert (row.ms, row.images_per_s, row.samples, row.rounds) == (10.0, 100.0, 6, 3)
+    assert (row.load_ms, row.first_ms) == (100.0, 50.0)
+    assert row.between_rounds == 1.0
+    assert row.spread == 1.0
+    assert row.flags == ("invalid", "busy")
+    assert row.p90_ms is None
+    assert row.reasons["p90_ms"] == "needs 64 samples, not 6"
+
+
+def test_a_round_that_failed_is_named_and_the_others_count() -> None:
+    row = timed(ROW, CELL, [reading([10.0]), {"error": "ended by SIGSEGV"}])
+    assert (row.ms, row.rounds) == (10.0, 1)
+    assert row.flags == ("a round failed: ended by SIGSEGV",)
+    assert timed(ROW, CELL, [{"error": "ended by SIGSEGV"}] * 3).error == "ended by SIGSEGV"
+
+
+def test_blocks_of_passes_are_divided() -> None:
+    block = reading([100.0, 100.0], images=40, batch=8, device_ms=[90.0, 90.0])
+    assert per_pass(block["result"], [100.0]) == [20.0]
+    row = timed(ROW, Cell(kind="throughput", batch=8, variant=Variant(), rules=QUICK), [block])
+    assert (row.ms, row.device_ms, row.images_per_s, row.batch) == (20.0, 18.0, 400.0, 8)
+    assert row.flags == ("quick",)
+
+
+def test_the_batch_that_fitted_counts() -> None:
+    cell = Cell(kind="throughput", batch=8, variant=Variant(), rules=FULL)
+    row = timed(ROW, cell, [reading([8.0], batch=8, images=8), reading([4.0], batch=4, images=4)])
+    assert (row.batch, row.ms, row.rounds) == (4, 4.0, 1)
+    assert row.flags == ("batch 4 of 8",)
+
+
+def test_passes_of_their_own_fill_their_columns_or_say_why_not() -> None:
+    memory = {"peak_rss": 9, "before": 4, "traffic": 7, "allocated": 2, "reserved": 3, "nvml_reason": "no"}
+    row = with_memory(ROW, {"result": memory})
+    assert (row.peak_rss_bytes, row.before_bytes, row.traffic_bytes) == (9, 4, 7)
+    assert (row.allocated_bytes, row.reserved_bytes, row.nvml_bytes) == (2, 3, None)
+    assert row.reasons == {"nvml_bytes": "no"}
+    row = with_energy(with_drift(ROW, {"error": "a"}), {"result": {"reason": "b"}})
+    assert row.reasons == {"drift": "a", "joules": "b"}
+    row = with_energy(with_drift(ROW, {"result": {"drift": 0.5, "images": 3, "real": True}}),
+                      {"result": {"joules": 1.5, "idle_w": 20.0}})  # fmt: skip
+    assert (row.drift, row.joules, row.idle_w) == (0.5, 1.5, 20.0)
+    assert row.drift_on == "3 real images, random weights"
+
+
+def test_the_roofline_names_the_nearer_ceiling() -> None:
+    ceilings = {"matmul": 1e10, "convolution": 2e10, "copy": 1e9}
+    assert roofline(10**9, 10**8, 0.5, ceilings).limit == "compute"
+    memory = roofline(10**8, 4 * 10**8, 0.5, ceilings)
+    assert (memory.limit, memory.memory, memory.compute) == ("memory", 0.8, 0.02)
+    unknown = roofline(10**9, None, 0.5, ceilings)
+    assert (unknown.limit, unknown.memory) == ("compute", None)
+
+
+def test_a_row_reaches_a_share_of_the_ceiling_of_its_own_precision() -> None:
+    row = timed(ROW, CELL, [reading([100.0])])
+    ceiling = Ceiling(
+        device="cpu", precision="fp32", threads=1, matmul_flops=1e11, convolution_flops=5e10, copy_bytes_per_s=1e10
+    )  # fmt: skip
+    found = with_roofline(
+        with_memory(row, {"result": {"peak_rss": 1, "before": 1, "traffic": 10**8}}), 10**9, ceiling
+    )
+    assert (found.gflops, found.compute_share, found.memory_share) == (20.0, 0.2, pytest.approx(0.1))
+    assert found.limit == "compute"
+    without = with_roofline(row, 10**9, None)
+    assert (without.gflops, without.compute_share) == (20.0, None)
+    assert without.reasons["compute_share"] == "the ceilings were not measured"
+
+
+def test_a_protocol_is_the_sum_of_its_members_times_folds_and_views() -> None:
+    first, second = (timed(ROW, CELL, [reading([each] * 64)]) for each in (10.0, 30.0))
+    total = summed(ROW, [first, second], passes=5 * 8)
+    assert (total.ms, total.summed_ms, total.how) == (1600.0, 1600.0, "summed")
+    assert total.flags == ("summed",)
+    failed = summed(ROW, [first, timed(ROW, CELL, [{"error": "ended early"}])], passes=40)
+    assert (failed.ms, failed.error) == (None, "n: ended early")

@@ -1,0 +1,202 @@
+"""Readings: each in a process of its own, none of which touches the next, and kept at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import worker
+from benchmarks.cells import Cell, Variant, from_fields, key
+from benchmarks.machine import fingerprint
+from benchmarks.results import Machine
+from benchmarks.store import Store
+from benchmarks.sweep import sweep
+from benchmarks.taking import Taker
+from benchmarks.timing import FULL, QUICK
+
+MEMBER = {"name": "small", "backbone": "resnet18", "size": 32, "classes": ["MEL", "NV"], "melanoma": 0}
+CELL = Cell(kind="memory", members=(MEMBER,), variant=Variant(threads=1), rules=QUICK)
+
+BUILDERS = """
+import os, signal, time
+from torch import nn, zeros
+
+kept = []
+
+def odd(member):
+    if member.name == "leaks":
+        kept.append(zeros(150_000_000).add_(1))
+    if member.name == "crashes":
+        os.abort()
+    if member.name == "hangs":
+        time.sleep(60)
+    if member.name == "takes the worker with it":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    if member.name == "too large":
+        return nn.Linear(2**40, 2**20)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * member.size**2, 2))
+"""
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cell]:
+    (tmp_path / "odd_cells.py").write_text(BUILDERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield replace(CELL, builder="odd_cells:odd")
+    sys.modules.pop("odd_cells", None)
+
+
+def called(cell: Cell, name: str) -> Cell:
+    return replace(cell, members=({**MEMBER, "name": name},))
+
+
+def test_one_cell_does_not_touch_the_next(odd: Cell, tmp_path: Path) -> None:
+    names = ("leaks", "crashes", "hangs", "too large", "takes the worker with it", "works")
+    with Taker(fingerprint(), Store(tmp_path / "store"), limit_s=3) as taker:
+        answers = {name: taker.take(called(odd, name)) for name in names}
+        assert taker.take(called(odd, "crashes"), turn=1) == answers["crashes"], "not tried again"
+    assert answers["crashes"]["error"] == "ended by SIGABRT"
+    assert answers["hangs"]["error"] == "ended by SIGALRM (over the time limit)"
+    assert "memory" in answers["too large"]["error"]
+    if worker.FORKS:
+        assert answers["takes the worker with it"]["error"].startswith("ended by SIGKILL")
+    leak, fine = answers["leaks"]["result"], answers["works"]["result"]
+    assert leak["peak_rss"] > leak["before"] + 500_000_000
+    assert fine["peak_rss"] < leak["peak_rss"] - 400_000_000
+    assert len(list((tmp_path / "store").iterdir())) == 2, "what failed is not kept"
+
+
+def test_readings_are_kept_at_once_and_taken_only_when_resuming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    asked: list[str] = []
+
+    class Running:
+        def __enter__(self) -> Any:
+            return lambda call, fields, **_: (
+                asked.append(call) or {"result": {"peak_rss": len(asked), "others": 0.3}}
+            )
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(worker, "running", lambda *_, **__: Running())
+    with Taker(fingerprint(), store) as taker:
+        assert taker.take(CELL) == {"result": {"peak_rss": 1, "others": 0.3}}
+        assert taker.take(CELL, turn=1)["result"]["peak_rss"] == 2
+        assert taker.take(CELL)["result"]["peak_rss"] == 1
+        assert taker.kept(CELL, turn=1) == {"peak_rss": 2, "others": 0.3}
+        taker.take(CELL.of("ceilings"))
+        assert taker.kept(CELL.of("ceilings")) is None, "ceilings of a busy machine are not kept"
+    with Taker(fingerprint(), store, resume=True) as again:
+        assert again.take(CELL)["result"]["peak_rss"] == 1
+        assert again.take(CELL, turn=2)["result"]["peak_rss"] == 4
+    with Taker(fingerprint(), store) as anew:
+        assert anew.take(CELL)["result"]["peak_rss"] == 5
+    assert set(asked) == {"benchmarks.memory:measure", "benchmarks.ceilings:measure"}
+
+
+def test_what_cannot_be_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "running", None)
+    with Taker(fingerprint(), Store(tmp_path), absent={"cuda": "there is no GPU"}) as taker:
+        cuda = replace(CELL, variant=Variant(device="cuda"))
+        tf32 = replace(CELL, variant=Variant(precision="tf32"))
+        assert taker.take(cuda) == {"error": "there is no GPU"}
+        assert taker.take(tf32) == {"error": "TF32 is a mode of CUDA GPUs"}
+
+
+def test_a_broken_or_unwritable_store_costs_a_line_and_no_reading(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.json").write_text("{")
+    (tmp_path / "b.json").write_text("[1]")
+    store = Store(tmp_path)
+    assert store.load("a") is store.load("b") is store.load("c") is None
+    Store(tmp_path / "a.json").keep("d", {})
+    assert "cannot be written" in caplog.text
+
+
+def other(machine: Machine) -> Machine:
+    return replace(machine, torch="0.0")
+
+
+def test_a_name_depends_on_everything_that_decides_the_reading(tmp_path: Path) -> None:
+    (tmp_path / "image.jpg").write_bytes(b"one")
+    machine = fingerprint()
+    timed = CELL.of("latency", images=(str(tmp_path / "image.jpg"),), reader="reports.pixels:read")
+    names = {
+        key(cell, about, turn)
+        for cell, about, turn in (
+            (CELL, machine, 0),
+            (CELL, machine, 1),
+            (CELL, other(machine), 0),
+            (CELL.of("energy"), machine, 0),
+            (CELL.of("memory", batch=2), machine, 0),
+            (replace(CELL, seed=1), machine, 0),
+            (replace(CELL, rules=FULL), machine, 0),
+            (replace(CELL, variant=Variant(threads=2)), machine, 0),
+            (replace(CELL, members=({**MEMBER, "size": 64},)), machine, 0),
+            (timed, machine, 0),
+        )
+    }
+    assert len(names) == 10
+    twin = {**MEMBER, "name": "twin", "classes": ["NV", "MEL"], "melanoma": 1}
+    assert key(replace(CELL, members=(twin,)), machine) == key(CELL, machine)
+
+
+def test_a_cell_survives_the_way_to_a_worker() -> None:
+    cell = replace(CELL, images=("a", "b"), variant=Variant(precision="bf16", compiled=True))
+    assert from_fields(json.loads(json.dumps(cell.fields()))) == cell
+
+
+def speeds(**images_per_s: float) -> Any:
+    """Takes sweeps of a made-up network: images per second by batch, and what fails."""
+
+    def take(cell: Cell) -> dict[str, Any]:
+        speed = images_per_s.get(f"b{cell.batch}")
+        if speed is None:
+            return {"error": "OutOfMemoryError: CUDA out of memory"}
+        samples = [1e3 * cell.batch / speed]
+        return {
+            "result": {
+                "samples_ms": samples,
+                "batch": cell.batch,
+                "images": cell.batch,
+                "peak_rss": cell.batch,
+            }
+        }
+
+    return take
+
+
+THROUGHPUT = CELL.of("throughput", variant=Variant(device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("take", "batch", "tried", "end"),
+    [
+        (speeds(b1=10, b2=20, b4=40, b8=41, b16=40.1, b32=40), 8, 32, "no gain after batch 8"),
+        (speeds(b1=10, b2=9, b4=12, b8=12.1, b16=12), 4, 16, "no gain after batch 4"),
+        (speeds(b1=10, b2=20), 2, 2, "batch 4: OutOfMemoryError: CUDA out of memory"),
+        (speeds(), 1, 0, "batch 1: OutOfMemoryError: CUDA out of memory"),
+        (speeds(**{f"b{2**n}": 2.0**n for n in range(12)}), 1024, 1024, "batch 1024 is the largest tried"),
+    ],
+)
+def test_a_sweep_ends_where_nothing_is_gained_or_nothing_fits(
+    take: Any, batch: int, tried: int, end: str
+) -> None:
+    found = sweep(THROUGHPUT, take)
+    assert (found.batch, max(found.found, default=0), found.end) == (batch, tried, end)
+
+
+def test_a_sweep_on_a_cpu_stops_before_memory_is_full() -> None:
+    take = speeds(**{f"b{2**n}": 2.0**n for n in range(12)})
+    found = sweep(CELL.of("throughput"), take, available=15)
+    assert (found.batch, found.end) == (8, "batch 16 might not fit into memory")
