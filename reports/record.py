@@ -16,6 +16,8 @@ from msgspec import Meta
 from benchmarks.results import Latency, Machine, Operations
 from evaluate.audit import Audit
 from evaluate.clinical import Clinical
+from evaluate.curves import Curves
+from evaluate.lesions import Disagreements, Lesions
 from evaluate.paired import Difference
 from evaluate.scores import Scores, SystemScores
 from zoo.card import System
@@ -139,6 +141,9 @@ class Record(_Table, frozen=True):
         claims: Verdicts on published claims, where asked for.
         clinical: Operating points, decision curves, calibration and subgroups, where asked for.
         audit: What could make the scores wrong; None where there are none.
+        curves: ROC, precision-recall and thresholds of the systems that have predictions.
+        disagreements: Lesions on which those systems disagree most.
+        lesions: What tells the test set's lesions from those of another.
     """
 
     schema: Annotated[int, Meta(ge=1, le=VERSION)]
@@ -155,6 +160,9 @@ class Record(_Table, frozen=True):
     claims: tuple[Verdict, ...] = ()
     clinical: Clinical | None = None
     audit: Audit | None = None
+    curves: Curves | None = None
+    disagreements: Disagreements | None = None
+    lesions: Lesions | None = None
 
     def entry(self, system: str) -> Entry | None:
         """The system of that name, if it is in this record."""
