@@ -12,6 +12,7 @@ from reports.commands.base import Group
 from reports.commands.comparison import compare, reproduce
 from reports.commands.data import data
 from reports.commands.prediction import predict
+from reports.commands.report import report
 from reports.commands.scores import audit, score
 from reports.commands.systems import count, list_, show
 from reports.commands.weights import weights
@@ -57,7 +58,7 @@ def main(context: click.Context, debug: bool) -> None:
     context.meta["debug"] = debug
 
 
-for _command in (list_, show, count, compare, reproduce, predict, score, audit, weights, data):
+for _command in (list_, show, count, compare, reproduce, report, predict, score, audit, weights, data):
     main.add_command(_command)
 
 

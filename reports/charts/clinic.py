@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from evaluate.scores import Metric
-from reports.charts.model import Axis, Chart, Guide, Panel, Series
+from reports.charts.model import Axis, Chart, Guide, Panel, Series, share
 from reports.charts.systems import Shown, shown
 from reports.record import Record
-
-_SHARE = {"low": 0.0, "high": 1.0}
 
 
 def clinic_charts(record: Record) -> list[Chart]:
@@ -23,15 +21,13 @@ def _style(systems: dict[str, Shown], name: str) -> int:
 
 def _reliability(record: Record) -> Chart:
     found = record.clinical.calibration if record.clinical else None
-    axes = {
-        "x": Axis(title="Mean score", **_SHARE),
-        "y": Axis(title="Share of melanomas", **_SHARE),
-    }
+    axes = (share("Mean score"), share("Share of melanomas"))
     systems = shown(record)
     panels = [
         Panel(
             title=each.title,
-            **axes,
+            x=axes[0],
+            y=axes[1],
             series=(
                 Series(
                     name=each.title,
@@ -57,7 +53,7 @@ def _reliability(record: Record) -> Chart:
         name="reliability",
         title="Reliability: is a score of 20% melanoma in one lesion of five?",
         about="For lesions of similar scores, the share of melanomas among them against their mean score.",
-        panels=tuple(panels) or (Panel(**axes, empty=reason),),
+        panels=tuple(panels) or (Panel(x=axes[0], y=axes[1], empty=reason),),
         notes=(
             "Bins of equal numbers of lesions; bars: Wilson's 95% intervals. Line: perfect calibration.",
             *([f"{', '.join(ranks)}: n/a (scores are ranks, not probabilities)."] if ranks and panels else []),
@@ -69,7 +65,7 @@ def _reliability(record: Record) -> Chart:
 def _decision(record: Record) -> Chart:
     found = record.clinical.decision_curves if record.clinical else None
     systems = shown(record)
-    axes = {"x": Axis(title="Threshold probability"), "y": Axis(title="Net benefit")}
+    axes = (Axis(title="Threshold probability"), Axis(title="Net benefit"))
     series: tuple[Series, ...] = ()
     guides: tuple[Guide, ...] = ()
     if found:
@@ -79,7 +75,7 @@ def _decision(record: Record) -> Chart:
             if any(metric.value is not None for metric in each.net_benefit)
         )
         lowest = min([0.0, *(value for each in series for value in each.y if isinstance(value, float))])
-        axes["y"] = Axis(title="Net benefit", low=min(-0.03, lowest - 0.01))
+        axes = (axes[0], Axis(title="Net benefit", low=min(-0.03, lowest - 0.01)))
         guides = (
             Guide(name="excise all", x=found.thresholds, y=found.treat_all),
             Guide(name="excise none", x=(found.thresholds[0], found.thresholds[-1]), y=(0.0, 0.0)),
@@ -89,7 +85,11 @@ def _decision(record: Record) -> Chart:
         name="decision_curves",
         title="Decision curves: does acting on a system do more good than excising all or none?",
         about="Net benefit of each system by threshold probability, beside excising all lesions and none.",
-        panels=(Panel(**axes, series=series, guides=guides) if series else Panel(**axes, empty=reason),),
+        panels=(
+            Panel(x=axes[0], y=axes[1], series=series, guides=guides)
+            if series
+            else Panel(x=axes[0], y=axes[1], empty=reason),
+        ),
         notes=("Bands: 95% intervals over resamples of whole patients. Ranks have no net benefit.",),
         table="Net benefit at threshold probabilities",
     )
@@ -114,11 +114,14 @@ def _curve(
 def _subgroups(record: Record) -> Chart:
     found = record.clinical.subgroups if record.clinical else None
     title = found.title if found else "ROC-AUC"
-    panels = list(_of_systems(record)) if found else []
+    panels = list(_of_systems(record)) if found and found.groups else []
+    reason = "subgroups were not asked for (compare --subgroups)"
+    if found:
+        reason = f"the table of labels has none of the attributes: {', '.join(found.absent)}"
     empty = Panel(
         x=Axis(title=title),
         y=Axis(title=""),
-        empty="subgroups were not asked for (compare --subgroups)",
+        empty=reason,
     )
     return Chart(
         name="subgroups",
@@ -143,6 +146,9 @@ def _of_systems(record: Record) -> Iterator[Panel]:
     systems = shown(record)
     names = [f"{group.group} ({group.n}, {group.positives})" for group in found.groups]
     once = [name if names.count(name) == 1 else f"{group.title}: {name}" for name, group in zip(names, found.groups, strict=True)]  # fmt: skip
+    ends = [
+        group.metric.low for each in found.systems for group in each.groups if group.metric.low is not None
+    ]
     for each in found.systems:
         known = [
             (name, group.metric)
@@ -153,7 +159,7 @@ def _of_systems(record: Record) -> Iterator[Panel]:
         whole = scored.metrics[found.metric].value if scored and found.metric in scored.metrics else None
         yield Panel(
             title=each.title,
-            x=Axis(title=found.title, low=0.2, high=1.0),
+            x=Axis(title=found.title, low=min([0.4, *ends]) - 0.02, high=1.02),
             y=Axis(title="", categories=tuple(once)),
             series=(
                 Series(

@@ -127,10 +127,10 @@ def _no_benefit(record: Record) -> str:
 
 
 def _panel(record: Record, found: Sequence[Row], cost: Cost, gain: str, empty: str) -> Panel:
-    axes = {"x": Axis(title=cost.title, log=True), "y": Axis(title=gain)}
+    axes = (Axis(title=cost.title, log=True), Axis(title=gain))
     points = [row for row in found if row["gain"] is not None and row.get(cost.key)]
     if empty or not points:
-        return Panel(**axes, empty=empty or _reason(found, cost))
+        return Panel(x=axes[0], y=axes[1], empty=empty or _reason(found, cost))
     systems = shown(record)
     series = tuple(
         Series(
@@ -154,7 +154,7 @@ def _panel(record: Record, found: Sequence[Row], cost: Cost, gain: str, empty: s
         name="no other is better and cheaper", x=tuple(x for x, _ in line), y=tuple(y for _, y in line)
     )
     guides = (guide,) if len(best) > 1 else ()
-    return Panel(**axes, series=series, guides=guides)
+    return Panel(x=axes[0], y=axes[1], series=series, guides=guides)
 
 
 def _reason(found: Sequence[Row], cost: Cost) -> str:

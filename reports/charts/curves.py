@@ -7,25 +7,22 @@ from collections.abc import Iterator
 from evaluate.curves import Curves
 from evaluate.protocols import named
 from evaluate.scores import Scores
-from reports.charts.model import Axis, Chart, Guide, Panel, Series
+from reports.charts.model import Axis, Chart, Guide, Panel, Series, share
 from reports.charts.systems import Shown, main_scores, shown
 from reports.figures import decimals
 from reports.record import Record
 
 NOT_KEPT = "the record has no curves: an older version made it, or there are no scores"
 
-_SHARE = {"low": 0.0, "high": 1.0}
-
 
 def curve_charts(record: Record) -> list[Chart]:
     """ROC, precision-recall, and sensitivity and specificity by threshold."""
     found = record.curves
-    sensitivity, specificity = Axis(title="Sensitivity", **_SHARE), "1 − specificity"
-    roc = {"x": Axis(title=specificity, **_SHARE), "y": sensitivity}
-    precision = {"x": Axis(title="Sensitivity (recall)", **_SHARE), "y": Axis(title="PPV (precision)", **_SHARE)}  # fmt: skip
-    by_score = {"x": Axis(title="Threshold"), "y": Axis(title="Share", **_SHARE)}
+    roc = (share("1 − specificity"), share("Sensitivity"))
+    precision = (share("Sensitivity (recall)"), share("PPV (precision)"))  # fmt: skip
+    by_score = (Axis(title="Threshold"), share("Share"))
     if found is None:
-        panels = [Panel(**axes, empty=NOT_KEPT) for axes in (roc, precision, by_score)]
+        panels = [Panel(x=axes[0], y=axes[1], empty=NOT_KEPT) for axes in (roc, precision, by_score)]
         return [
             Chart(name=name, title=title, about=title, panels=(panel,))
             for (name, title), panel in zip(_TITLES.items(), panels, strict=True)
@@ -39,7 +36,7 @@ def curve_charts(record: Record) -> list[Chart]:
             about=f"ROC curves of {len(found.systems)} systems. {_areas(record, 'roc_auc')}",
             panels=(
                 Panel(
-                    **roc,
+                    x=roc[0], y=roc[1],
                     series=(*_lines(record, found, "roc"), *_points(record, "roc")),
                     guides=(Guide(name="guessing", x=(0.0, 1.0), y=(0.0, 1.0)),),
                 ),
@@ -52,7 +49,7 @@ def curve_charts(record: Record) -> list[Chart]:
             about=f"Precision-recall curves of {len(found.systems)} systems. {_areas(record, 'average_precision')}",
             panels=(
                 Panel(
-                    **precision,
+                    x=precision[0], y=precision[1],
                     series=(*_lines(record, found, "precision"), *_points(record, "precision")),
                     guides=(Guide(name="guessing", x=(0.0, 1.0), y=(found.prevalence,) * 2),),
                 ),
@@ -133,7 +130,7 @@ def _calls(record: Record, found: Curves) -> Iterator[Panel]:
         yield Panel(
             title=each.title,
             x=Axis(title="Threshold" if own is None or own.kind == "probability" else "Threshold (rank)"),
-            y=Axis(title="Share", **_SHARE),
+            y=share("Share"),
             series=(
                 Series(
                     name="Sensitivity",

@@ -18,14 +18,14 @@ FIGURES = ("roc_auc", "average_precision", "specificity")
 def forest_chart(record: Record) -> Chart:
     """Each system less the reference, for the main figures."""
     scores = main_scores(record)
-    axes = {"x": Axis(title="Difference"), "y": Axis(title="")}
+    axes = (Axis(title="Difference"), Axis(title=""))
     if scores is None or not scores.differences:
         reason = record.unscored or "there are no two systems with scores"
         return Chart(
             name="differences",
             title="Differences",
             about="Differences of systems.",
-            panels=(Panel(**axes, empty=reason),),
+            panels=(Panel(x=axes[0], y=axes[1], empty=reason),),
         )
     name = reference(scores, record.settings.reference)
     titles = {each.system: each.title for each in scores.systems}
@@ -46,8 +46,8 @@ def forest_chart(record: Record) -> Chart:
         about=f"Differences from {titles[name]} in {title_of(FIGURES[0])}: {listed}.",
         panels=panels,
         notes=(
-            "On the same lesions; bars: 95% intervals of paired resamples of whole patients. A bar that crosses "
-            "zero shows no difference. *: p below 0.05 after Holm over the column.",
+            "On the same lesions; bars: 95% intervals of paired resamples of whole patients. Where a bar "
+            "crosses zero no difference is shown. *: p below 0.05 after Holm over the column.",
         ),
         table=f"Differences from {titles[name]}",
     )

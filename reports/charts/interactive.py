@@ -19,9 +19,8 @@ _LINE = 15.0
 _DASHES = {"dotted": "dot", "steps": "solid"}
 
 
-def figure(panel: Panel) -> dict[str, Any]:
+def figure(panel: Panel, height: int = HEIGHT) -> dict[str, Any]:
     """A panel as plotly.js takes it; colours of text and lines are left to the page's theme."""
-    height = HEIGHT
     if panel.y.categories:
         height = max(220, 110 + 24 * len(panel.y.categories))
     named: set[str] = set()
@@ -34,7 +33,7 @@ def figure(panel: Panel) -> dict[str, Any]:
         "xaxis": _axis(panel.x, panel, "x"),
         "yaxis": _axis(panel.y, panel, "y"),
         "showlegend": any(trace["showlegend"] for trace in traces),
-        "legend": {"orientation": "h", "y": -0.2, "yanchor": "top"},
+        "legend": {"orientation": "h", "y": -0.16, "yanchor": "top"},
         "hovermode": "closest",
         "annotations": list(_labels(panel, height)),
     }
@@ -56,12 +55,23 @@ def _axis(axis: Axis, panel: Panel, name: str) -> dict[str, Any]:
         return {**found, "type": "category", "categoryarray": names, "range": [len(names) - 0.5, -0.5]}
     low, high = extent(axis, panel, name)
     if axis.log:
-        return {**found, "type": "log", "range": [math.log10(low), math.log10(high)], "dtick": _decades(low, high)}  # fmt: skip
+        ticks = _ticks(low, high)
+        return {
+            **found, "type": "log", "range": [math.log10(low), math.log10(high)],
+            "tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks],
+        }  # fmt: skip
     return {**found, "range": [low, high]}
 
 
-def _decades(low: float, high: float) -> str | int:
-    return "D2" if high / low < 300 else 1
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers inside an axis: 1, 2 and 5 of each decade, fewer where that were many.
+
+    >>> _ticks(8, 700)
+    [10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
+    """
+    steps: tuple[int, ...] = (1, 2, 5) if high / low < 200 else (1, 3) if high / low < 2000 else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
 
 
 def extent(axis: Axis, panel: Panel, name: str) -> tuple[float, float]:
@@ -179,7 +189,7 @@ def _labels(panel: Panel, height: int) -> Iterator[dict[str, Any]]:
     low, high = extent(panel.y, panel, "y")
     tall = height - _MARGIN["t"] - _MARGIN["b"]
     for side in (False, True):
-        own = [each for each in points if (across(float(each.x[-1]), panel) > 0.5) == side]
+        own = [each for each in points if (across(float(each.x[-1]), panel) > 0.7) == side]
         at = [tall * (float(each.y[-1]) - low) / (high - low) for each in own]
         for each, wanted, found in zip(own, at, spread(at, _LINE), strict=True):
             yield {

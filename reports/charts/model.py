@@ -25,6 +25,11 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
     categories: tuple[str, ...] = ()
 
 
+def share(title: str) -> Axis:
+    """An axis of shares, from 0 to 1."""
+    return Axis(title=title, low=0.0, high=1.0)
+
+
 class Series(msgspec.Struct, frozen=True, kw_only=True):
     """Points that belong together.
 

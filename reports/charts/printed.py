@@ -79,7 +79,7 @@ def draw(chart: Chart) -> Any:
     size = (_WIDTH if columns > 1 else 4.8, height * lines)
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    axes = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
     for axis, panel in zip(axes, panels, strict=False):
         _panel(axis, panel)
     for axis in axes[len(panels) :]:
@@ -179,7 +179,7 @@ def _names(axis: Any, panel: Panel) -> None:
     low, high = extent(panel.y, panel, "y")
     tall = 72 * axis.get_figure().get_figheight() * (0.7 if len(axis.get_figure().axes) == 1 else 0.35)
     for side in (False, True):
-        own = [each for each in points if (across(float(each.x[-1]), panel) > 0.5) == side]
+        own = [each for each in points if (across(float(each.x[-1]), panel) > 0.7) == side]
         at = [tall * (float(each.y[-1]) - low) / (high - low) for each in own]
         for each, wanted, found in zip(own, at, spread(at, 8.5), strict=True):
             axis.annotate(

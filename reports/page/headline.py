@@ -54,8 +54,8 @@ def _best(record: Record, scores: Scores) -> list[str]:
         assert found is not None
         share = fewer(reduction(sizes[least.system], sizes[best.system]))
         said.append(
-            f"{least.title} cannot be told apart from it ({_shown(found, least)}), with {share} fewer "
-            f"parameters (counting {RULES[record.settings.rule].title})."
+            f"{least.title} has {share} fewer parameters (counting {RULES[record.settings.rule].title}) and cannot be "
+            f"told apart from it: difference {_shown(found, least)}. That does not make them equal."
         )
     elif len(known) > 1 and not alike:
         said.append("Every other system can be told apart from it.")
