@@ -11,6 +11,7 @@ import click
 from reports.commands.base import Group
 from reports.commands.comparison import compare, reproduce
 from reports.commands.data import data
+from reports.commands.gate import gate
 from reports.commands.prediction import predict
 from reports.commands.report import report
 from reports.commands.scores import audit, score
@@ -58,7 +59,7 @@ def main(context: click.Context, debug: bool) -> None:
     context.meta["debug"] = debug
 
 
-for _command in (list_, show, count, compare, reproduce, report, predict, score, audit, weights, data):
+for _command in (list_, show, count, compare, reproduce, report, gate, predict, score, audit, weights, data):
     main.add_command(_command)
 
 

@@ -36,7 +36,7 @@
     if (drawn.has(plot)) return;
     drawn.add(plot);
     const figure = figures[plot.dataset.figure];
-    Plotly.newPlot(plot, figure.data, themed(figure.layout), config);
+    Plotly.newPlot(plot, figure.data, themed(figure.layout), config).then(() => { plot.dataset.drawn = ""; });
   };
   const recolour = () => drawn.forEach((plot) => Plotly.react(plot, figures[plot.dataset.figure].data, themed(figures[plot.dataset.figure].layout), config));
   if ("IntersectionObserver" in window) {

@@ -76,7 +76,7 @@ def sections(record: Record, charts: Sequence[Chart]) -> list[Section]:
         )
         for key, title in TITLES.items()
     ]
-    return [each for each in found if each.charts or each.tables or each.key == "comparison"]
+    return [each for each in found if each.charts or each.tables or each.key in ("overview", "comparison")]
 
 
 def _home(table: Table) -> str:
