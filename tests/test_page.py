@@ -360,7 +360,7 @@ def test_hostile_words_stay_text(browser: Any, hostile: Record, tmp_path: Path) 
     assert (found.complaints, found.dialogs) == ([], [])
     assert found.view.locator("img[src=x]").count() == 0
     assert "{{ 7*7 }}" in found.view.inner_text("#comparison-table")
-    label = found.view.locator('[data-figure="auc_by_parameters-0"] .annotation-text').all_inner_texts()
+    label = found.view.locator('[data-figure="auc_by_parameters-0"] .annotation-text').all_text_contents()
     assert any("<img src=x" in each and "$\\alpha$" in each for each in label), label
 
 

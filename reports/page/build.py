@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -17,7 +18,7 @@ from reports.page.headline import headline
 from reports.page.sections import sections
 from reports.page.table import sortable
 from reports.record import Record
-from reports.render import printable
+from reports.render import Table, printable
 
 _INTERVAL = re.compile(r"\([−+]?[\d.,]+ to [−+]?(?:[\d.,]+|∞)\)(?: (?:[a-z]{1,3}|†|\*)(?![\w]))*")
 
@@ -46,6 +47,11 @@ def page(record: Record) -> str:
         if record.disagreements
         else {},
     )
+
+
+def tables_page(title: str, found: Sequence[Table]) -> str:
+    """Tables alone as a page, with the same styles and policy."""
+    return render("tables.html.j2", {}, title=title, tables=found)
 
 
 def _tall(chart: Chart) -> int:

@@ -45,7 +45,7 @@
   } else {
     plots.forEach(draw);
   }
-  window.addEventListener("beforeprint", () => { document.querySelectorAll("details").forEach((each) => { each.open = true; }); plots.forEach(draw); });
+  window.addEventListener("beforeprint", () => { document.querySelectorAll("details:not(#tools details)").forEach((each) => { each.open = true; }); plots.forEach(draw); });
 
   // The table: sorting, filtering, columns, copying.
   const table = by("comparison-table");
