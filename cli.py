@@ -11,8 +11,10 @@ import click
 from reports.commands.base import Group
 from reports.commands.comparison import compare, reproduce
 from reports.commands.data import data
+from reports.commands.gate import gate
 from reports.commands.prediction import predict
 from reports.commands.profile import plan, profile
+from reports.commands.report import report
 from reports.commands.scores import audit, score
 from reports.commands.systems import count, list_, show
 from reports.commands.weights import weights
@@ -58,7 +60,9 @@ def main(context: click.Context, debug: bool) -> None:
     context.meta["debug"] = debug
 
 
-for _command in (list_, show, count, compare, reproduce, predict, score, audit, profile, plan, weights, data):
+for _command in (
+    list_, show, count, compare, reproduce, report, gate, predict, score, audit, profile, plan, weights, data,
+):  # fmt: skip
     main.add_command(_command)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,13 +20,17 @@ from benchmarks.operations import count_all
 from benchmarks.results import Latency
 from evaluate.audit import audit
 from evaluate.clinical import Clinical, Request, clinical
+from evaluate.curves import curves
 from evaluate.development import Development
+from evaluate.lesions import disagreements, lesions
 from evaluate.predictions import Predictions
 from evaluate.scores import Scores, score
+from evaluate.skipped import without_skipped
 from reports.claims import claims, judge
 from reports.differences import reference
 from reports.inputs import Inputs, Progress
 from reports.record import Entry, InputFile, MemberCost, Record, Role, Settings
+from reports.thumbnails import with_thumbnails
 from zoo.card import Member, System
 from zoo.errors import UsageError
 from zoo.files import sha256
@@ -94,6 +98,7 @@ def compare(
         )
         if inputs and scores
         else None,
+        **(_drawn(_chosen(systems, inputs), inputs, scores) if inputs and scores else {}),
     )
 
 
@@ -187,6 +192,16 @@ def _clinical(
             "these systems, and labels (--predictions DIR --labels TABLE)"
         )
     return clinical(chosen, inputs.labels, request, resamples=settings.resamples, seed=settings.seed)
+
+
+def _drawn(chosen: Sequence[Predictions], inputs: Inputs, scores: Scores) -> dict[str, Any]:
+    """What figures are drawn from, while single scores are at hand: the record does not keep them all."""
+    shown = disagreements(chosen, inputs.labels)
+    return {
+        "curves": curves(chosen, inputs.labels, resamples=scores.resamples, seed=scores.seed),
+        "disagreements": with_thumbnails(shown, inputs.test_set[0]) if shown and inputs.test_set else shown,
+        "lesions": lesions(without_skipped(chosen, inputs.labels)[1]),
+    }
 
 
 def _chosen(systems: Sequence[System], inputs: Inputs | None) -> list[Predictions]:

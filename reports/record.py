@@ -16,6 +16,8 @@ from msgspec import Meta
 from benchmarks.results import Latency, Machine, Operations, Profile
 from evaluate.audit import Audit
 from evaluate.clinical import Clinical
+from evaluate.curves import Curves
+from evaluate.lesions import Disagreements, Lesions
 from evaluate.paired import Difference
 from evaluate.scores import Scores, SystemScores
 from zoo.card import System
@@ -141,6 +143,9 @@ class Record(_Table, frozen=True):
         clinical: Operating points, decision curves, calibration and subgroups, where asked for.
         audit: What could make the scores wrong; None where there are none.
         profile: What the networks cost in time, memory and energy, where that was measured.
+        curves: ROC, precision-recall and thresholds of the systems that have predictions.
+        disagreements: Lesions on which those systems disagree most.
+        lesions: What tells the test set's lesions from those of another.
     """
 
     schema: Annotated[int, Meta(ge=1, le=VERSION)]
@@ -158,6 +163,9 @@ class Record(_Table, frozen=True):
     clinical: Clinical | None = None
     audit: Audit | None = None
     profile: Profile | None = None
+    curves: Curves | None = None
+    disagreements: Disagreements | None = None
+    lesions: Lesions | None = None
 
     def entry(self, system: str) -> Entry | None:
         """The system of that name, if it is in this record."""

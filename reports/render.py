@@ -93,14 +93,14 @@ def markdown(tables: Sequence[Table]) -> str:
     parts = []
     for table in tables:
         grid = tabulate(
-            [[_markdown_text(value) for value in row] for row in table.rows],
-            headers=[_markdown_text(header) for header in table.headers],
+            [[markdown_text(value) for value in row] for row in table.rows],
+            headers=[markdown_text(header) for header in table.headers],
             tablefmt="pipe",
             colalign=["left" if side == "l" else "right" for side in table.columns],
             disable_numparse=True,
         )
-        notes = "".join(f"- {_markdown_text(note)}\n" for note in table.notes)
-        parts.append(f"### {_markdown_text(table.title)}\n\n{grid}\n" + (f"\n{notes}" if notes else ""))
+        notes = "".join(f"- {markdown_text(note)}\n" for note in table.notes)
+        parts.append(f"### {markdown_text(table.title)}\n\n{grid}\n" + (f"\n{notes}" if notes else ""))
     return "\n".join(parts)
 
 
@@ -213,7 +213,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """Text that stays text in Markdown."""
     flat = html.escape(printable(text).replace("\n", " "), quote=False)
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", flat)
 

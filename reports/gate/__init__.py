@@ -1,0 +1,1 @@
+"""The gate: rules that a new record must meet against an old one."""

@@ -1,0 +1,150 @@
+"""The paired test of one system before and after: both records' predictions on the same lesions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from evaluate.labels import Labels, read_labels
+from evaluate.metrics import Counts, Floats, Ranking
+from evaluate.paired import bootstrap_p
+from evaluate.protocols import named
+from evaluate.resampling import LEVEL
+from reports.record import InputFile, Record, Role
+from zoo.errors import InputError
+from zoo.files import sha256
+
+
+class Paired(msgspec.Struct, frozen=True, kw_only=True):
+    """The new figure less the old one, on the same lesions.
+
+    Attributes:
+        low: Lower end of its 95% interval over paired resamples of whole patients.
+        high: Upper end.
+        p: Two-sided p-value; None where the predictions are the same and nothing differs.
+        resamples: Number of resamples.
+    """
+
+    low: float
+    high: float
+    p: float | None
+    resamples: int
+
+
+class Files:
+    """The files that records were made from, found by their checksum.
+
+    Args:
+        folders: Where to look, beside the names that the records give.
+    """
+
+    def __init__(self, folders: Iterable[Path] = ()) -> None:
+        self._found: dict[str, Path] = {}
+        self._known: dict[Path, str] = {}
+        for folder in folders:
+            for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
+                if path.suffix.lower() in (".csv", ".parquet", ".toml"):
+                    self._found.setdefault(self._sha(path), path)
+        self._labels: dict[str, Labels] = {}
+
+    def _sha(self, path: Path) -> str:
+        if path not in self._known:
+            self._known[path] = sha256(path)
+        return self._known[path]
+
+    def find(self, file: InputFile, beside: Path | None) -> Path:
+        """The file that a record read, with the same bytes.
+
+        Raises:
+            InputError: It is not at hand, or has changed.
+        """
+        if file.sha256 in self._found:
+            return self._found[file.sha256]
+        changed = False
+        named = Path(file.name)
+        for path in (named, *([beside / named] if beside else [])):
+            if path.is_file():
+                if self._sha(path) == file.sha256:
+                    return path
+                changed = True
+        state = "has changed since the record was made" if changed else "is not at hand"
+        raise InputError(f"{file.name} {state}")
+
+    def labels(self, record: Record, beside: Path | None) -> Labels:
+        """The table of labels that a record was scored against.
+
+        Raises:
+            InputError: It is not at hand.
+        """
+        file = _input(record, "labels", None)
+        if file.sha256 not in self._labels:
+            own = [each for each in record.inputs if each.role == "diagnoses"]
+            self._labels[file.sha256] = read_labels(
+                self.find(file, beside),
+                columns=record.settings.columns,
+                diagnoses=self.find(own[0], beside) if own else None,
+            )
+        return self._labels[file.sha256]
+
+
+def predictions_of(record: Record, system: str) -> InputFile:
+    """The file of predictions that a system was scored from.
+
+    Raises:
+        InputError: It was not scored from one.
+    """
+    return _input(record, "predictions", system)
+
+
+def _input(record: Record, role: Role, system: str | None) -> InputFile:
+    found = [each for each in record.inputs if each.role == role and each.system == system]
+    if not found:
+        of = f" of {system}" if system else ""
+        raise InputError(f"the record names no file of {role}{of}")
+    return found[0]
+
+
+def paired(
+    old: Record, new: Record, system: str, metric: str, protocol: str, files: Files,
+    beside: Sequence[Path | None] = (None, None),
+) -> Paired:  # fmt: skip
+    """Tests the new predictions of a system against the old ones.
+
+    Both are measured in the same resamples of whole patients, so that what makes a lesion hard
+    for both cancels.
+
+    Raises:
+        InputError: A file is not at hand, or does not fit the labels.
+    """
+    from evaluate.alignment import align
+    from evaluate.measure import measure, resampled
+    from evaluate.predictions import read_predictions
+    from evaluate.skipped import without_skipped
+
+    sources = [predictions_of(record, system) for record in (old, new)]
+    if sources[0].sha256 == sources[1].sha256:
+        return Paired(low=0.0, high=0.0, p=None, resamples=0)
+    read = [read_predictions(files.find(file, folder)) for file, folder in zip(sources, beside, strict=True)]
+    given, labels = without_skipped(read, files.labels(new, beside[1]))
+    plan = named(protocol)
+    column = plan.column(metric)
+    melanoma = labels.table["melanoma"].to_numpy()
+    units = labels.table["patient"] if plan.cluster == "patient" else labels.table.index
+    clusters, _ = pd.factorize(units)
+    rankings = [Ranking(align(each, labels).scores, melanoma, clusters) for each in given]
+
+    def figures(weights: Counts) -> Floats:
+        return np.stack([measure(each, [column], weights)[0] for each in rankings])
+
+    scored = next(scores for scores in new.scores if scores.protocol == protocol)
+    drawn = resampled(
+        figures, len(rankings[0].unweighted), scored.resamples, scored.seed, rows=int(melanoma.sum())
+    )
+    difference = drawn[1] - drawn[0]
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(difference, [tail, 1 - tail]).tolist()
+    return Paired(low=low, high=high, p=bootstrap_p(difference), resamples=len(difference))

@@ -1,0 +1,92 @@
+"""What the gate says: a table, one line per failure, and GitHub's annotations."""
+
+from __future__ import annotations
+
+from reports.figures import decimals, giga, millions, milliseconds, with_sign
+from reports.gate.judge import Judged, Outcome
+from reports.render import Table, printable
+
+_SAID = {
+    "pass": "passed",
+    "regression": "failed: regression",
+    "not judged": "failed: could not be judged",
+}
+
+
+def lines(outcome: Outcome) -> list[str]:
+    """A line for everything that did not pass, the gravest first."""
+    order = ("regression", "not judged")
+    return [_line(each) for verdict in order for each in outcome.judged if each.verdict == verdict]
+
+
+def _line(judged: Judged) -> str:
+    figures = ""
+    if judged.old is not None and judged.new is not None:
+        figures = f" {_number(judged, judged.old)} → {_number(judged, judged.new)}"
+    place = f"{judged.system}: " if judged.system else ""
+    return printable(f"{judged.verdict}: {place}{judged.what}{figures}: {judged.reason}").replace("\n", " ")
+
+
+def table(outcome: Outcome) -> Table:
+    """Everything that was judged."""
+    counts = {verdict: sum(each.verdict == verdict for each in outcome.judged) for verdict in _SAID}
+    return Table(
+        f"Gate {_SAID[outcome.verdict]}",
+        ("System", "Figure", "Old", "New", "Difference", "95% interval", "Verdict", "Why"),
+        tuple(
+            (
+                each.system or "all",
+                each.what,
+                *("–" if value is None else _number(each, value) for value in (each.old, each.new)),
+                "–" if each.difference is None else _difference(each),
+                "–"
+                if each.low is None or each.high is None
+                else f"{with_sign(each.low)} to {with_sign(each.high)}",
+                each.verdict,
+                each.reason,
+            )
+            for each in outcome.judged
+        ),
+        (
+            f"{counts['pass']} passed, {counts['regression']} regressions, {counts['not judged']} could not be judged.",
+            "Interval: of new less old, paired on the same lesions, over resamples of whole patients.",
+        ),
+        align="llrrrrll",
+    )
+
+
+def _number(judged: Judged, value: float) -> str:
+    if judged.what.startswith("parameters"):
+        return f"{millions(value)} M"
+    if judged.what.startswith("macs"):
+        return f"{giga(value)} GMACs"
+    if judged.what.startswith("latency"):
+        return f"{milliseconds(value)} ms"
+    return decimals(value) if abs(value) < 100 else f"{value:,.4g}"
+
+
+def _difference(judged: Judged) -> str:
+    found = judged.difference
+    assert found is not None
+    if abs(found) < 100 and not judged.what.startswith(("parameters", "macs", "latency")):
+        return with_sign(found)
+    share = found / judged.old if judged.old else 0.0
+    return f"{share:+.1%}".replace("-", "−")
+
+
+def annotations(outcome: Outcome) -> list[str]:
+    """Workflow commands of GitHub Actions: an annotation for everything that did not pass."""
+    kinds = {"regression": "error", "not judged": "warning"}
+    return [
+        f"::{kinds[each.verdict]} title={_property('melanoma-zoo gate')}::{_data(_line(each))}"
+        for each in outcome.judged
+        if each.verdict in kinds
+    ]
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

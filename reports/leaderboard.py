@@ -1,0 +1,178 @@
+"""Several records in one ranking, as far as their figures may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from benchmarks.machine import differences as other_machine
+from benchmarks.parameters import parameters
+from evaluate.protocols import PROTOCOLS
+from evaluate.scores import Scores, SystemScores
+from reports.clinical import estimated
+from reports.figures import giga, millions, milliseconds
+from reports.record import Entry, Record
+from reports.render import Table
+from zoo.errors import UsageError
+
+
+class Named(msgspec.Struct, frozen=True):
+    """A record and the name it has in the tables."""
+
+    name: str
+    record: Record
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """A system with scores, and where it comes from."""
+
+    source: Named
+    scores: Scores
+    system: SystemScores
+
+
+def leaderboard(records: Sequence[Named]) -> list[Table]:
+    """A ranking for each test set and protocol, and one of time for each machine.
+
+    Figures of other lesions, protocols or machines are never in one ranking: they stand in sections
+    of their own, which say why.
+
+    Raises:
+        UsageError: Two records have the same name, so that nobody could tell their rows apart.
+    """
+    names = [each.name for each in records]
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"two records are called {next(n for n in names if names.count(n) > 1)}; rename a folder"
+        )
+    sections: dict[tuple[str, str], list[_Row]] = {}
+    for each in records:
+        for scores in each.record.scores:
+            rows = sections.setdefault((scores.protocol, _lesions(each.record, scores)), [])
+            rows += [_Row(each, scores, system) for system in scores.systems]
+    tables = [_ranking(rows, list(sections)) for rows in sections.values()]
+    return [*tables, *_times(records), *_unscored(records), _sources(records)]
+
+
+def _lesions(record: Record, scores: Scores) -> str:
+    """What tells the lesions of two records apart; an old record knows only its table of labels."""
+    return record.lesions.sha256 if record.lesions else f"labels {scores.labels_sha256} {scores.n}"
+
+
+def _ranking(rows: Sequence[_Row], sections: Sequence[tuple[str, str]]) -> Table:
+    first = rows[0]
+    protocol = PROTOCOLS[first.scores.protocol]
+    ranked = sorted(rows, key=lambda row: -(row.system.metrics["roc_auc"].value or float("-inf")))
+    several = len({row.source.name for row in rows}) > 1
+    columns = [column for column in protocol.columns if column.name in first.system.metrics]
+    digest = _lesions(first.source.record, first.scores)
+    return Table(
+        f"Ranking, {protocol.title.lower()} protocol: {first.scores.n} lesions, {first.scores.positives} melanomas "
+        f"({digest.removeprefix('labels ')[:12]})",
+        ("Rank", "System", "Record", "Parameters, M", *(column.title for column in columns)),
+        tuple(
+            (
+                str(place),
+                row.system.title,
+                row.source.name,
+                _size(row),
+                *(estimated(row.system.metrics[column.name]) for column in columns),
+            )
+            for place, row in enumerate(ranked, start=1)
+        ),
+        (
+            "By ROC-AUC. A rank is no proof: systems whose intervals overlap may not be told apart.",
+            *(["Rows of different records are ranked, not tested against each other; gate does that."] if several else []),
+            *_apart(first, sections),
+        ),
+        align="rllr" + "r" * len(columns),
+    )  # fmt: skip
+
+
+def _size(row: _Row) -> str:
+    entry = row.source.record.entry(row.system.system)
+    return millions(parameters(entry.card, entry.operations, "networks")) if entry else "–"
+
+
+def _apart(row: _Row, sections: Sequence[tuple[str, str]]) -> list[str]:
+    """Why other scores are not in this ranking."""
+    own = (row.scores.protocol, _lesions(row.source.record, row.scores))
+    reasons = []
+    if any(lesions != own[1] for _, lesions in sections):
+        reasons.append("of other test sets (other lesions or labels)")
+    if any(protocol != own[0] for protocol, _ in sections):
+        reasons.append("under other protocols")
+    return (
+        [f"Not in this ranking: scores {' and '.join(reasons)}; they cannot be compared."] if reasons else []
+    )
+
+
+def _times(records: Sequence[Named]) -> Iterator[Table]:
+    """A ranking of latency for each machine, device and precision."""
+    groups: list[list[tuple[Named, Entry, float]]] = []
+    for each in records:
+        for entry in each.record.entries:
+            timed = [member.latency for member in entry.members if member.latency]
+            medians = [latency.median_ms for latency in timed if latency.median_ms is not None]
+            if not timed or len(medians) < len(entry.members):
+                continue
+            row = (each, entry, sum(medians))
+            home = next((group for group in groups if _same_machine(group[0], row)), None)
+            groups.append([row]) if home is None else home.append(row)
+    for group in groups:
+        latency = group[0][1].members[0].latency
+        assert latency is not None
+        where = "; ".join(latency.machine.gpus) if latency.device == "cuda" else latency.machine.cpu
+        yield Table(
+            f"Ranking of latency on {where}, {latency.machine.cores} cores, {latency.precision}",
+            ("Rank", "System", "Record", "Latency of one fold, ms (quick)", "One pass, GMACs"),
+            tuple(
+                (
+                    str(place), entry.card.title, source.name, milliseconds(median),
+                    giga(sum(counted.macs for counted in entry.operations)),
+                )
+                for place, (source, entry, median) in enumerate(sorted(group, key=lambda row: row[2]), start=1)
+            ),
+            ("Not in this ranking: times of other machines, devices or precisions; they cannot be compared.",)
+            if len(groups) > 1
+            else (),
+            align="rllrr",
+        )  # fmt: skip
+
+
+def _same_machine(a: tuple[Named, Entry, float], b: tuple[Named, Entry, float]) -> bool:
+    one, other = a[1].members[0].latency, b[1].members[0].latency
+    assert one is not None
+    assert other is not None
+    return (one.device, one.precision) == (other.device, other.precision) and not other_machine(
+        one.machine, other.machine
+    )
+
+
+def _unscored(records: Sequence[Named]) -> list[Table]:
+    rows = tuple(
+        (entry.card.title, each.name, each.record.missing.get(entry.card.name, each.record.unscored or "no predictions"))
+        for each in records
+        for entry in each.record.entries
+        if not any(s.system == entry.card.name for scores in each.record.scores for s in scores.systems)
+    )  # fmt: skip
+    return [Table("Not ranked: no scores", ("System", "Record", "Why"), rows, align="lll")] if rows else []
+
+
+def _sources(records: Sequence[Named]) -> Table:
+    return Table(
+        "Records",
+        ("Record", "Made", "By", "Systems", "Machine"),
+        tuple(
+            (
+                each.name,
+                each.record.created,
+                f"melanoma-zoo {each.record.tool}",
+                str(len(each.record.entries)),
+                f"{each.record.machine.cpu}, {each.record.machine.os}, torch {each.record.machine.torch}",
+            )
+            for each in records
+        ),
+        align="lllrl",
+    )
