@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-
-import msgspec
 
 from reports.figures import decimals, giga, millions, with_sign
 from reports.gate.judge import Outcome
@@ -37,7 +36,7 @@ def comment(record: Record, old: Record | None = None, outcome: Outcome | None =
         failed = lines(outcome)
         parts.append("".join(f"- {markdown_text(line)}\n" for line in failed[:MANY]) + _more(len(failed)))
     parts.append("".join(f"- {markdown_text(sentence)}\n" for sentence in headline(record)))
-    parts += [markdown([msgspec.structs.replace(table, notes=table.notes[-3:])]) for table in summary(record)]
+    parts += [markdown([dataclasses.replace(table, notes=table.notes[-3:])]) for table in summary(record)]
     if old:
         table = changes(record, old)
         parts.append(markdown([table]) if table.rows else "No figure changed.\n")

@@ -10,8 +10,8 @@ from benchmarks.machine import differences as other_machine
 from benchmarks.parameters import parameters
 from evaluate.protocols import PROTOCOLS
 from evaluate.scores import Scores, SystemScores
-from reports.clinical import estimated
 from reports.figures import giga, millions, milliseconds
+from reports.operating import estimated
 from reports.record import Entry, Record
 from reports.render import Table
 from zoo.errors import UsageError

@@ -12,7 +12,7 @@ import msgspec
 from benchmarks.machine import differences as other_machine
 from benchmarks.results import Latency
 from evaluate.findings import listed, many
-from evaluate.paired import ALPHA, holm, smallest_p
+from evaluate.paired import ALPHA, holm
 from evaluate.protocols import PROTOCOLS, title_of
 from reports.gate.pairs import Files, Paired, paired
 from reports.gate.rules import Rule, check
@@ -206,7 +206,7 @@ def _rule(
             found.append((name, base))
     adjusted = dict(zip(tests, holm([each.p for each in tests.values()]), strict=True))
     return [
-        _compared(rule, each, tests.get(name), adjusted.get(name), len(tests)) if not each.reason else each
+        _compared(rule, each, tests.get(name), adjusted.get(name)) if not each.reason else each
         for name, each in found
     ]
 
@@ -215,7 +215,7 @@ def _with(base: Judged, verdict: Word, reason: str) -> Judged:
     return msgspec.structs.replace(base, verdict=verdict, reason=reason)
 
 
-def _compared(rule: Rule, base: Judged, test: Paired | None, p: float | None, family: int) -> Judged:
+def _compared(rule: Rule, base: Judged, test: Paired | None, p: float | None) -> Judged:
     """Whether the new figure is worse than the rule lets pass."""
     assert base.old is not None
     assert base.new is not None
@@ -233,11 +233,6 @@ def _compared(rule: Rule, base: Judged, test: Paired | None, p: float | None, fa
     if test is None or p is None:
         return _with(
             base, "not judged", f"{said}, though the predictions are the same: other settings were used"
-        )
-    if family * smallest_p(test.resamples) >= ALPHA:
-        needed = round(2 * family / ALPHA)
-        return _with(
-            base, "not judged", f"{said}; {test.resamples} resamples are too few, take {needed} or more"
         )
     if p < ALPHA:
         return _with(base, "regression", f"{said}, and the paired test finds it (p {p:.3g} after Holm)")

@@ -11,9 +11,8 @@ import pandas as pd
 
 from evaluate.labels import Labels, read_labels
 from evaluate.metrics import Counts, Floats, Ranking
-from evaluate.paired import bootstrap_p
 from evaluate.protocols import named
-from evaluate.resampling import LEVEL
+from evaluate.resampling import effective_clusters, interval, p_value
 from reports.record import InputFile, Record, Role
 from zoo.errors import InputError
 from zoo.files import sha256
@@ -145,6 +144,8 @@ def paired(
         figures, len(rankings[0].unweighted), scored.resamples, scored.seed, rows=int(melanoma.sum())
     )
     difference = drawn[1] - drawn[0]
-    tail = (1 - LEVEL) / 2
-    low, high = np.nanquantile(difference, [tail, 1 - tail]).tolist()
-    return Paired(low=low, high=high, p=bootstrap_p(difference), resamples=len(difference))
+    size = effective_clusters(melanoma, clusters)
+    low, high = interval(difference, size)
+    if low is None or high is None:
+        raise InputError(f"{system}: the resamples give {metric} no interval")
+    return Paired(low=low, high=high, p=p_value(difference, size), resamples=len(difference))
