@@ -20,7 +20,7 @@ import pytest
 
 from evaluate.clinical import Request, clinical
 from evaluate.lesions import Disagreements
-from evaluate.operating import POINTS
+from evaluate.points import POINTS
 from reports import outputs
 from reports.charts.all import charts
 from reports.inputs import read_inputs
