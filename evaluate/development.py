@@ -12,6 +12,7 @@ import pandas as pd
 from evaluate.alignment import Aligned, align
 from evaluate.labels import Labels, read_labels
 from evaluate.metrics import Ranking
+from evaluate.overlap import plain_name
 from evaluate.predictions import Kind, Predictions, find, system_title
 from evaluate.skipped import without_skipped
 from zoo.errors import InputError
@@ -77,7 +78,9 @@ def carries_over(dev: Development, aligned: Aligned, given: Predictions, labels:
     Raises:
         InputError: Development images are test images, or the scores are of another kind.
     """
-    if shared := len(dev.images.intersection(labels.table.index)):
+    # By plain name, as for training tables: a copy or a renamed file of a test image is that image.
+    known = plain_name(pd.Series([*labels.table.index, *labels.image_of.index]))
+    if shared := int(plain_name(dev.images.to_series()).isin(known).sum()):
         raise InputError(
             f"{dev.path}: {shared} of its images are test images of {labels.path}; a threshold that "
             "knows the test set is not locked: leave them out"

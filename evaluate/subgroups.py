@@ -21,7 +21,7 @@ from evaluate.paired import holm
 from evaluate.parts import Group, Kind, Part, parts
 from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import OperatingPoint, title_of
-from evaluate.resampling import LEVEL, SAME, p_value, usual_resamples
+from evaluate.resampling import LEVEL, SAME, interval, p_value, usual_resamples
 from evaluate.scores import Metric
 from evaluate.skipped import without_skipped
 from zoo.errors import UnknownNameError
@@ -300,8 +300,10 @@ def _in_group(
     value = float(point[0] - point[1])
     gaps = drawn[0] - drawn[1]
     gap = estimate(value, gaps, _A_CLASS, sizes[1])
-    if gap.low is not None and min(np.nanmax(each) - np.nanmin(each) for each in drawn) < SAME:
-        # All or none of a group, again in every resample: that hides how uncertain its figure is.
+    ends = [interval(each, size) for each, size in zip(drawn, sizes, strict=True)]
+    same = [low is not None and high is not None and high - low < SAME for low, high in ends]
+    if gap.low is not None and any(same):
+        # All or none of a group, again in nearly every resample: that hides how uncertain its figure is.
         gap = Metric(value=value, reason=_ONE_SIDED, undefined=gap.undefined)
     p = None if gap.low is None else p_value(gaps, sizes[1], value)
     if p is not None and images:

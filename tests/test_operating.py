@@ -1,5 +1,6 @@
 """Operating points and decision curves: what locks a threshold, what is n/a, and what prevalence changes."""
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,6 +118,17 @@ def test_a_threshold_that_does_not_carry_over_is_refused_or_told(development):
     known = read_development([development(prefix="I")])
     with pytest.raises(InputError, match="110 of its images are test images"):
         operating_points([predictions()], labels(), [AT_90], development=known)
+    for ending in ("_downsampled", ".jpg", "_0"):
+        images = [f"I{i}{ending}" for i in range(110)]
+        renamed = read_development([development(image_name=images)])
+        copies = pd.Series([f"I{i}" for i in range(160)], index=[f"I{i}_0" for i in range(160)])
+        with pytest.raises(InputError, match="110 of its images are test images"):
+            operating_points(
+                [predictions()],
+                msgspec.structs.replace(labels(), image_of=pd.concat([labels().image_of, copies])),
+                [AT_90],
+                development=renamed,
+            )
     with pytest.raises(UsageError, match="of sge_b3, which is not scored"):
         operating_points([mine], labels(), [AT_90], development=locked)
 
