@@ -11,6 +11,7 @@ from evaluate.blend import blend
 from evaluate.labels import Labels
 from evaluate.predictions import Predictions
 from evaluate.provenance import untrained
+from evaluate.skipped import image_of
 from zoo.files import write
 
 
@@ -35,8 +36,7 @@ def write_published(predictions: Predictions, labels: Labels | None, path: Path)
     blended = blend(members, zoo.card(predictions.system).blend.members)
     table = pd.DataFrame({"image_name": images, "target": blended})
     if labels is not None:
-        image = table["image_name"].map(labels.image_of).fillna(table["image_name"])
-        truth = image.map(labels.table["melanoma"])
+        truth = image_of(table["image_name"], labels).map(labels.table["melanoma"])
         if truth.notna().all():
             table["y_true"] = truth.astype(int)
     if untrained(predictions.metadata):

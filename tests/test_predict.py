@@ -401,6 +401,21 @@ def test_members_blend_and_the_published_layout_is_written(
         zoo.unregister("tiny")
 
 
+def test_copies_without_rows_have_the_truth_of_their_image(
+    tiny: System, folder: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "set"
+    place.mkdir()
+    for name in ("ISIC_0000000", "ISIC_0000001"):
+        for copy in ("", "_0"):
+            (place / f"{name}{copy}.jpg").write_bytes((folder / f"{name}.jpg").read_bytes())
+    (place / "labels.csv").write_text("image_name,target\nISIC_0000000,1\nISIC_0000001,0\n")
+    test_set = read_test_set(place)
+    (found,) = predict([untrained(tiny, 0, number_of_views=1, folds=[0])], test_set)
+    write_published(found, test_set.labels, tmp_path / "tiny.csv")
+    assert pd.read_csv(tmp_path / "tiny.csv")["y_true"].tolist() == [1, 1, 0, 0]
+
+
 def test_skipped_images_have_a_row_without_a_score(tiny: System, folder: Path, tmp_path: Path) -> None:
     place = tmp_path / "set"
     place.mkdir()

@@ -100,6 +100,7 @@ def test_the_official_names_are_as_published() -> None:
     assert "bee517/fold3.PTH" in all_names(NESTED)
     assert "EfficientNetB6_768x768_2019-2020_epoch10_auc_0.97.h5" in all_names(zoo.card("third_place"))
     assert "9c_SGE-b3_384_384_35ep_epoch20_fold1.pth" in all_names(zoo.card("sge_b3"), "epoch20")
+    assert "9c_SGE-b3_384_384_35ep_best_20_fold1.pth" in all_names(zoo.card("sge_b3"), "best_20")
 
 
 @pytest.mark.parametrize("ending", [".pth", ".PTH", ".Pth"])
