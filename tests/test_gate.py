@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -204,7 +205,7 @@ def test_other_test_sets_cannot_be_judged(old: tuple[Record, Path]) -> None:
 
 
 def timed(record: Record, median: float, spread: float, **machine: Any) -> Record:
-    at = msgspec.structs.replace(record.machine, **machine)
+    at = dataclasses.replace(record.machine, **machine)
     latency = Latency(
         median_ms=median, spread=spread, device="cpu", measured="2026-01-01T00:00:00Z", machine=at
     )
