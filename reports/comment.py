@@ -74,8 +74,12 @@ def _changes(record: Record, old: Record) -> Iterator[tuple[str, str, str, str, 
     after = {row["system"]: row for row in rows(record)}
     for name, row in {**before, **after}.items():
         if name not in before or name not in after:
-            was, now = ("–", "new") if name not in before else ("there", "vanished")
-            yield row["title"], "system", was, now, "–"
+            yield (
+                row["title"],
+                "system",
+                *(("–", "new") if name not in before else ("there", "vanished")),
+                "–",
+            )
             continue
         for key, (title, text, signed) in _FIGURES.items():
             was, now = before[name].get(key), after[name].get(key)

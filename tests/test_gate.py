@@ -24,7 +24,7 @@ from reports.comparison import compare
 from reports.gate.judge import Outcome, judge
 from reports.gate.pairs import Files
 from reports.gate.rules import Rule, read_rules
-from reports.gate.show import annotations, lines
+from reports.gate.show import lines, workflow_commands
 from reports.inputs import read_inputs
 from reports.record import MemberCost, Record, Settings, save
 
@@ -242,7 +242,9 @@ def test_annotations_keep_to_one_line(old: tuple[Record, Path]) -> None:
     hostile = msgspec.structs.replace(old[0], entries=tuple(
         msgspec.structs.replace(entry, card=msgspec.structs.replace(entry.card, title="a%\n::error::b")) for entry in old[0].entries
     ))  # fmt: skip
-    (line,) = annotations(judge(less, hostile, [Rule(metric="macs_pass", direction="lower", systems="sge*")]))
+    (line,) = workflow_commands(
+        judge(less, hostile, [Rule(metric="macs_pass", direction="lower", systems="sge*")])
+    )
     assert line.startswith("::error title=melanoma-zoo gate::regression: a%25 ::error::b: system: vanished")
     assert "\n" not in line
 

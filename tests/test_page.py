@@ -90,6 +90,7 @@ class Opened:
 
     def __init__(self, browser: Any, path: Path, **options: Any) -> None:
         self.view = browser.new_context(**options).new_page()
+        self.view.set_default_timeout(300_000)  # A busy machine is no failure.
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.dialogs: list[str] = []
@@ -101,7 +102,7 @@ class Opened:
 
     def wait_for(self, expression: str) -> None:
         """Waits until an expression is true; playwright's own way needs eval, which the page forbids."""
-        for _ in range(600):
+        for _ in range(6000):
             if self.view.evaluate(expression):
                 return
             self.view.wait_for_timeout(50)

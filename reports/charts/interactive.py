@@ -32,8 +32,8 @@ def figure(panel: Panel, height: int = HEIGHT) -> dict[str, Any]:
         "margin": {**_MARGIN, "l": 12 if panel.y.categories else _MARGIN["l"]},
         "xaxis": _axis(panel.x, panel, "x"),
         "yaxis": _axis(panel.y, panel, "y"),
-        "showlegend": any(trace["showlegend"] for trace in traces),
-        "legend": {"orientation": "h", "y": -0.16, "yanchor": "top"},
+        "showlegend": any(trace["showlegend"] for trace in traces) and len(named) > 1,
+        "legend": {"orientation": "h", "y": -80 / (height - _MARGIN["t"] - _MARGIN["b"]), "yanchor": "top"},
         "hovermode": "closest",
         "annotations": list(_labels(panel, height)),
     }

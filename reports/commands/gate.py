@@ -46,7 +46,7 @@ def gate(
     from reports.gate.judge import judge
     from reports.gate.pairs import Files
     from reports.gate.rules import read_rules
-    from reports.gate.show import annotations, lines, table
+    from reports.gate.show import lines, table, workflow_commands
     from reports.record import load
     from reports.render import markdown
     from reports.terminal import print_tables
@@ -60,7 +60,7 @@ def gate(
     if style == "markdown":
         click.echo(markdown([shown]), nl=False)
     elif style == "github":
-        for line in annotations(outcome):
+        for line in workflow_commands(outcome):
             click.echo(line)
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if summary:

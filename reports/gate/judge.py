@@ -217,15 +217,16 @@ def _with(base: Judged, verdict: Word, reason: str) -> Judged:
 
 def _compared(rule: Rule, base: Judged, test: Paired | None, p: float | None) -> Judged:
     """Whether the new figure is worse than the rule lets pass."""
-    assert base.old is not None
-    assert base.new is not None
+    old, new = base.old, base.new
+    assert old is not None
+    assert new is not None
     if test:
         base = msgspec.structs.replace(base, low=test.low, high=test.high)
-    worse, tolerance = rule.worse_by(base.old, base.new), rule.tolerance(base.old)
+    worse, tolerance = rule.worse_by(old, new), rule.tolerance(old)
     if worse <= 0:
         return _with(base, "pass", "the same" if worse == 0 else "better")
     # A figure of figures: what is written as 0.02 may be computed as 0.020000000000000018.
-    if worse <= tolerance + 1e-12 * max(abs(base.old), 1.0):
+    if worse <= tolerance + 1e-12 * max(abs(old), 1.0):
         return _with(base, "pass", f"worse by {worse:.3g}, within the tolerance of {tolerance:.3g}")
     said = f"worse by {worse:.3g}" + (f", the tolerance is {tolerance:.3g}" if tolerance else "")
     if not rule.significant:

@@ -74,7 +74,7 @@ def _difference(judged: Judged) -> str:
     return f"{share:+.1%}".replace("-", "−")
 
 
-def annotations(outcome: Outcome) -> list[str]:
+def workflow_commands(outcome: Outcome) -> list[str]:
     """Workflow commands of GitHub Actions: an annotation for everything that did not pass."""
     kinds = {"regression": "error", "not judged": "warning"}
     return [

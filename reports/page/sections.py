@@ -37,10 +37,20 @@ TITLES = {
 }
 """Sections in the order of the page."""
 
+_PROFILED = (
+    "Latency",
+    "Throughput",
+    "Images per second",
+    "End to end",
+    "The whole published protocol",
+    "Memory",
+    "The GPU",
+)
+
 _STARTS = {
     "overview": ("In short",),
     "claims": ("What the paper claims", "The figures behind each verdict"),
-    "cost": ("What each system costs", "Fewer parameters", "One forward pass"),
+    "cost": ("What each system costs", "Fewer parameters", "One forward pass", *_PROFILED),
     "curves": ("Scores,",),
     "differences": ("Differences from", "The same by textbook"),
     "clinic": ("Operating points", "What a call means", "Net benefit", "Calibration", "Reliability"),
