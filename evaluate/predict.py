@@ -196,11 +196,18 @@ def _computed(
 
 def _network(card: System, training: Training) -> nn.Module:
     """The network with its weights, in eval mode on the CPU."""
+    if training.member.complete:
+        return assemble(training.member).eval()
     if training.path is None:
         # Trainings of one member differ, and so do their random weights.
         seed = (training.seed or 0) + training.fold
         network = zoo.build(card.name, training.member.name, seed=seed)
-        enliven(network, seed, training.member.metadata.features if training.member.metadata else 0)
+        features = training.member.metadata.features if training.member.metadata else 0
+        try:
+            enliven(network, seed, features)
+        except (RuntimeError, AssertionError, ValueError):
+            # Some networks take images of one size alone.
+            enliven(network, seed, features, training.member.size)
         return network
     build = zoo.builder(card.name) or assemble
     return weights.load(build(training.member), training.path).eval()

@@ -14,7 +14,7 @@ from evaluate.predict import Progress, Settings, predict
 from evaluate.predictions import write_predictions
 from evaluate.published import write_published
 from evaluate.testset import read_test_set
-from weights.files import find
+from weights.files import given, whole
 from zoo.errors import UsageError
 from zoo.files import make_folder
 from zoo.runtime import Device, Precision, check
@@ -60,7 +60,7 @@ def predict_to(
         system: Its name.
         test_set: The folder of images.
         labels: Their table, where it is not the folder's own.
-        weights: The folder of trained files.
+        weights: The folder of trained files, or the one file of a system that has one.
         seed: Of random weights, instead of trained ones.
         members: Members that take part; all where empty.
         folds: Folds that take part; all where empty.
@@ -81,7 +81,12 @@ def predict_to(
         MelanomaZooError: Something is missing, broken, or not there on this machine.
     """
     card = zoo.card(system)
-    if (weights is None) == (seed is None):
+    if not card.members:
+        raise UsageError(f"{card.name} has no network to run: its scores were made elsewhere; score them")
+    complete = whole(card, members)
+    if complete and (weights is not None or seed is not None):
+        raise UsageError(f"{card.name} has its weights in its file; leave --weights and --untrained out")
+    if not complete and (weights is None) == (seed is None):
         raise UsageError(
             "say which weights: --weights DIR for trained files, or --untrained SEED for random ones"
             + ("; not both" if weights else "")
@@ -94,8 +99,8 @@ def predict_to(
     check(device, precision)
     make_folder(output.parent)
     job: Job
-    if weights is not None:
-        files = find(card, weights, members=members, folds=folds, stage=stage)
+    if weights is not None or complete:
+        files = complete or given(card, [weights or Path()], members=members, folds=folds, stage=stage)
         job = trained(card, files, number_of_views=views)
     else:
         job = untrained(card, seed or 0, members=members, folds=folds, number_of_views=views)

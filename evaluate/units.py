@@ -23,6 +23,7 @@ from evaluate.testset import TestImage
 from evaluate.views import Floats
 from zoo import cache
 from zoo.card import System
+from zoo.kinds import origin
 
 SHARD = 16
 """Images of a unit: what a killed run loses at most."""
@@ -37,8 +38,12 @@ _CODE = (
     "weights.layouts",
     "weights.untrained",
     "zoo.attention",
+    "zoo.exported",
+    "zoo.kinds",
     "zoo.networks",
+    "zoo.onnx_file",
     "zoo.runtime",
+    "zoo.whole",
 )
 _PACKAGES = ("numpy", "opencv-python-headless", "timm", "torch")
 
@@ -97,6 +102,7 @@ def unit(
         described,
         card.views,
         _builder(card),
+        origin(training.member),
         [image.sha256 for image in images[start:stop]],
         rows,
         settings,

@@ -9,14 +9,16 @@
 
 from zoo.card import System
 from zoo.errors import MelanomaZooError
-from zoo.registry import build, builder, card, register, systems, unregister
+from zoo.registry import add_folder, build, builder, card, origin, register, systems, unregister
 
 __all__ = [
     "MelanomaZooError",
     "System",
+    "add_folder",
     "build",
     "builder",
     "card",
+    "origin",
     "register",
     "systems",
     "unregister",
