@@ -11,6 +11,7 @@ import click
 from reports.commands.base import Group, own_options
 from reports.commands.comparison import compare, reproduce
 from reports.commands.data import data
+from reports.commands.own import check, new
 from reports.commands.prediction import predict
 from reports.commands.scores import audit, score
 from reports.commands.systems import count, list_, show
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 main.params += own_options()
-for _command in (list_, show, count, compare, reproduce, predict, score, audit, weights, data):
+for _command in (list_, show, new, check, count, compare, reproduce, predict, score, audit, weights, data):
     main.add_command(_command)
 
 

@@ -31,6 +31,7 @@ SHARD = 16
 _CODE = (
     "evaluate.forward",
     "evaluate.images",
+    "evaluate.loading",
     "evaluate.preprocess",
     "evaluate.views",
     "weights.checkpoint",
