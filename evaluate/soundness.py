@@ -6,6 +6,7 @@ Each check is a function of the network in question; what fails says how to mend
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
@@ -78,8 +79,9 @@ def sound(training: Training, card: System, build: Builder | None = None) -> Ite
         except Exception as error:
             yield _check(member, "output", error, "make forward take images (N, 3, size, size) of the card's size")  # fmt: skip
             return
-        yield from _outputs(member, found)
-        if not isinstance(found, torch.Tensor) or found.shape != (8, len(member.classes)):
+        output = _output(member, found)
+        yield output
+        if output.state == "fail":
             return
         yield _same(member, "same again", lambda: made(*probe(training, 8)), found, "it changes from call to call: switch dropout and random parts off in eval mode")  # fmt: skip
         yield _same(member, "batch 1 and 8", lambda: _one_by_one(made, probe(training, 8)), found, "an image's logits depend on the others of its batch: use no statistics of the batch in eval mode")  # fmt: skip
@@ -126,22 +128,19 @@ def _on_meta(member: Member, build: Builder | None) -> Check:
     return _passed(member, "builds on meta")
 
 
-def _outputs(member: Member, found: object) -> Iterator[Check]:
+def _output(member: Member, found: object) -> Check:
     import torch
 
     wanted = (8, len(member.classes))
     if not isinstance(found, torch.Tensor) or tuple(found.shape) != wanted:
         is_ = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-        yield _failed(member, "output", f"{is_} for 8 images, not {wanted}", "return logits (N, classes), as many as the card's classes")  # fmt: skip
-        return
+        return _failed(member, "output", f"{is_} for 8 images, not {wanted}", "return logits (N, classes), as many as the card's classes")  # fmt: skip
     if not found.isfinite().all():
         share = int((~found.isfinite()).any(1).sum())
-        yield _failed(member, "output", f"not finite for {share} of 8 images", "look for a division by zero or an overflow; are the weights whole?")  # fmt: skip
-        return
+        return _failed(member, "output", f"not finite for {share} of 8 images", "look for a division by zero or an overflow; are the weights whole?")  # fmt: skip
     if found.shape[1] > 1 and found.min() >= 0 and torch.allclose(found.sum(1), torch.ones(8), atol=1e-4):
-        yield _failed(member, "output", "rows of probabilities, not logits", "return logits; of an exported file say outputs=probabilities")  # fmt: skip
-        return
-    yield _passed(member, "output", f"{wanted} for 8 images, finite")
+        return _failed(member, "output", "rows of probabilities, not logits", "return logits; of an exported file say outputs=probabilities")  # fmt: skip
+    return _passed(member, "output", f"{wanted} for 8 images, finite")
 
 
 def _same(member: Member, name: str, compute: Callable[[], Tensor], expected: Tensor, mend: str) -> Check:
@@ -229,7 +228,8 @@ def _exports(training: Training, made: nn.Module) -> Check:
     if member.complete:
         return Check(name="exports", state="n.a.", detail="it is an exported file", member=member.name)
     try:
-        program = torch.export.export(made, tuple(inputs)).module()
+        with warnings.catch_warnings(action="ignore"):
+            program = torch.export.export(made, tuple(inputs)).module()
     except Exception as error:
         return _check(
             member, "exports", error, "see torch.export's own advice; `forward` must not branch on values"

@@ -449,6 +449,11 @@ class System(_Table, frozen=True):
                     f"checkpoints.pattern needs {placeholder}, or {several} networks would share a file"
                 )
 
+    def _repr_html_(self) -> str:
+        from zoo.display import html
+
+        return html(self)
+
     @property
     def output(self) -> Literal["probability", "rank"]:
         """What its scores are after the blend."""

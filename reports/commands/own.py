@@ -14,14 +14,38 @@ from reports.terminal import print_json, print_tables, progress
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.option("--backbone", help="Model of timm, such as convnextv2_tiny; without it, an architecture of your own.")
-@click.option("--size", type=click.IntRange(min=8), help="Side of the square input in pixels.  [default: the model's]")
-@click.option("--classes", help="How many classes, or their names with commas and MEL among them.  [default: 2]")
-@click.option("--melanoma", type=click.IntRange(min=0), help="Index of melanoma among the classes, from 0.  [default: MEL, or the last of two]")
-@click.option("--weights", type=existing(dir_okay=False), help="Trained file; its name and checksum go into the card.")
-@click.option("--source", default="", help="Where the system is described: an address, or the title of a paper.")
-@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=".", show_default=True, help="Where to write.")
-@click.option("--package", default="", help="Python package that the folder belongs to; without it, the builder is a file of its own.")
+@click.option(
+    "--backbone", help="Model of timm, such as convnextv2_tiny; without it, an architecture of your own."
+)
+@click.option(
+    "--size", type=click.IntRange(min=8), help="Side of the square input in pixels.  [default: the model's]"
+)
+@click.option(
+    "--classes", help="How many classes, or their names with commas and MEL among them.  [default: 2]"
+)
+@click.option(
+    "--melanoma",
+    type=click.IntRange(min=0),
+    help="Index of melanoma among the classes, from 0.  [default: MEL, or the last of two]",
+)
+@click.option(
+    "--weights", type=existing(dir_okay=False), help="Trained file; its name and checksum go into the card."
+)
+@click.option(
+    "--source", default="", help="Where the system is described: an address, or the title of a paper."
+)
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".",
+    show_default=True,
+    help="Where to write.",
+)
+@click.option(
+    "--package",
+    default="",
+    help="Python package that the folder belongs to; without it, the builder is a file of its own.",
+)
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 def new(name: str, backbone: str | None, size: int | None, classes: str | None, melanoma: int | None, weights: Path | None, source: str, folder: Path, package: str, force: bool) -> None:  # fmt: skip
     """Write the card of a system of your own, NAME, and for a new architecture its Python file.
@@ -59,10 +83,27 @@ def new(name: str, backbone: str | None, size: int | None, classes: str | None, 
 
 @click.command(cls=Command)
 @click.argument("system", type=SystemName())
-@click.option("--weights", type=existing(), help="Folder of trained files; for a system of one network its file will do.")
-@click.option("--manifest", "listed", type=existing(dir_okay=False), help="Checksums that trained files must have (weights verify --write).")
-@click.option("--members", multiple=True, metavar="NAME,...", callback=lambda _, __, given: tuple(name for text in given for name in text.split(",") if name), help="Only these networks of the system.")
-@click.option("--labels", type=existing(dir_okay=False), help="Table of a test set, to look for in the training tables.")
+@click.option(
+    "--weights",
+    type=existing(),
+    help="Folder of trained files; for a system of one network its file will do.",
+)
+@click.option(
+    "--manifest",
+    "listed",
+    type=existing(dir_okay=False),
+    help="Checksums that trained files must have (weights verify --write).",
+)
+@click.option(
+    "--members",
+    multiple=True,
+    metavar="NAME,...",
+    callback=lambda _, __, given: tuple(name for text in given for name in text.split(",") if name),
+    help="Only these networks of the system.",
+)
+@click.option(
+    "--labels", type=existing(dir_okay=False), help="Table of a test set, to look for in the training tables."
+)
 @training_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.pass_context
