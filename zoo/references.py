@@ -12,14 +12,13 @@ system's name does, and is the name of the system in results.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from zoo.card import Assumption, Checkpoints, Member, Preprocess, PublishedPredictions, System
 from zoo.errors import CardError, UnknownNameError, UsageError
+from zoo.reference_options import OPTIONS, classes_of, number, preprocess_of, split
 
 SCHEMES: dict[str, str] = {
     "timm": "any model of timm, by its name there",
@@ -28,21 +27,6 @@ SCHEMES: dict[str, str] = {
     "csv": "scores that were made elsewhere: a CSV file with a row per image, and no network",
 }
 """What a reference may begin with, and what it then means."""
-
-OPTIONS: dict[str, str] = {
-    "size": "side of the square input, in pixels",
-    "classes": "how many classes, or their names joined by +, with MEL among them",
-    "melanoma": "index of melanoma among the classes, from 0",
-    "mean": "subtracted after division by 255: one number, or three joined by +",
-    "std": "divided by after that: one number, or three joined by +",
-    "interpolation": "bilinear, bicubic or area",
-    "antialias": "whether the resize smooths before it shrinks: true or false",
-    "resize": "side that the image is resized to before the centre is cut out",
-    "keep_shape": "whether the resize keeps the image's shape: true or false",
-    "outputs": "of torch and onnx: logits or probabilities",
-    "kind": "of csv: probability or rank",
-}
-"""What may stand after a comma, and what it means."""
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -66,7 +50,7 @@ def resolve(name: str) -> System:
         CardError: The file cannot be read, or leaves open what must be said.
     """
     kind, _, rest = name.strip().partition(":")
-    target, options = _split(rest, name)
+    target, options = split(rest, name)
     if kind == "timm":
         return _resolved(name.strip(), kind, target, options, (0, 0))
     path = Path(target)
@@ -92,26 +76,7 @@ def scores_file(system: System) -> Path | None:
     """The file of a system that is `csv:`; None of any other."""
     if scheme(system.name) != "csv":
         return None
-    return Path(_split(system.name.partition(":")[2], system.name)[0])
-
-
-def _split(rest: str, name: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """The target of a reference, and its options."""
-    target, *parts = rest.split(",")
-    # A comma may be part of a file's name: options are what has an equals sign at the end.
-    while parts and "=" not in parts[0]:
-        target += f",{parts.pop(0)}"
-    options = []
-    for part in parts:
-        key, _, value = (text.strip() for text in part.partition("="))
-        if key not in OPTIONS or not value:
-            raise UsageError(
-                f"{name}: no option {part!r}; options are {', '.join(OPTIONS)}, each as KEY=VALUE"
-            )
-        options.append((key, value))
-    if len(dict(options)) < len(options):
-        raise UsageError(f"{name}: an option is there twice")
-    return target, tuple(options)
+    return Path(split(system.name.partition(":")[2], system.name)[0])
 
 
 @lru_cache(maxsize=256)
@@ -140,8 +105,8 @@ def _timm(name: str, target: str, given: dict[str, str]) -> System:
         raise UnknownNameError(f"{name}: timm has no model {target!r}; {hint}")
     config = timm.get_pretrained_cfg(target)
     _, height, width = config.input_size if config is not None else (3, 224, 224)
-    size = _number(name, given, "size", height)
-    classes, melanoma = _classes(name, given, 2)
+    size = number(name, given, "size", height)
+    classes, melanoma = classes_of(name, given, 2)
     squash = config is not None and config.crop_mode == "squash"
     share = config.crop_pct if config is not None and config.crop_pct else 0.875
     assumptions = [
@@ -166,7 +131,7 @@ def _timm(name: str, target: str, given: dict[str, str]) -> System:
         size=size,
         classes=classes,
         melanoma=melanoma,
-        preprocess=_preprocess(
+        preprocess=preprocess_of(
             name,
             given,
             Preprocess(
@@ -205,12 +170,12 @@ def _file(name: str, target: str, given: dict[str, str]) -> System:
         raise CardError(f"{name}: reads metadata too; write a card for it that says what they are")
     if found.size is None and "size" not in given:
         raise CardError(f"{name}: takes images of any size; say which: {name},size=384")
-    size = _number(name, given, "size", found.size or 0)
+    size = number(name, given, "size", found.size or 0)
     if found.size not in (None, size):
         raise UsageError(f"{name}: takes images of {found.size} px and no others")
     if found.outputs is None and "classes" not in given:
         raise CardError(f"{name}: leaves open how many classes it has; say it: {name},classes=9,melanoma=6")
-    classes, melanoma = _classes(name, given, found.outputs or 0)
+    classes, melanoma = classes_of(name, given, found.outputs or 0)
     if found.outputs not in (None, len(classes)):
         raise UsageError(f"{name}: has {found.outputs} outputs, not {len(classes)} classes")
     member = Member(
@@ -221,7 +186,7 @@ def _file(name: str, target: str, given: dict[str, str]) -> System:
         size=size,
         classes=classes,
         melanoma=melanoma,
-        preprocess=_preprocess(name, given, Preprocess(), size),
+        preprocess=preprocess_of(name, given, Preprocess(), size),
     )
     assumed = []
     if not {"mean", "std"} <= given.keys():
@@ -275,70 +240,3 @@ def _csv(name: str, target: str, given: dict[str, str]) -> System:
 _CARDS: dict[str, Callable[[str, str, dict[str, str]], System]] = {
     "timm": _timm, "torch": _file, "onnx": _file, "csv": _csv,
 }  # fmt: skip
-
-
-def _classes(name: str, given: dict[str, str], count: int) -> tuple[tuple[str, ...], int]:
-    """Names of the classes and the index of melanoma.
-
-    >>> _classes("timm:x", {"classes": "3", "melanoma": "0"}, 2)
-    (('MEL', 'class_1', 'class_2'), 0)
-    """
-    text = given.get("classes", str(count))
-    if not text.isdecimal():
-        names = tuple(text.split("+"))
-        if "MEL" not in names or given.get("melanoma", str(names.index("MEL"))) != str(names.index("MEL")):
-            raise UsageError(
-                f"{name}: one of the classes {text} must be MEL, at the index that melanoma says"
-            )
-        return names, names.index("MEL")
-    number = int(text)
-    if not 1 <= number <= 10_000:
-        raise UsageError(f"{name}: {number} classes; there are 1 to 10000")
-    if number > 2 and "melanoma" not in given:
-        raise UsageError(
-            f"{name}: which of {number} classes is melanoma? Say its index from 0: {name},melanoma=6"
-        )
-    melanoma = _number(name, given, "melanoma", number - 1, least=0)
-    if melanoma >= number:
-        raise UsageError(f"{name}: melanoma={melanoma} is not an index of {number} classes")
-    names = ("other", "other") if number == 2 else tuple(f"class_{index}" for index in range(number))
-    return (*names[:melanoma], "MEL", *names[melanoma + 1 :]), melanoma
-
-
-def _preprocess(name: str, given: dict[str, str], default: Preprocess, size: int) -> Preprocess:
-    import msgspec
-
-    changed: dict[str, Any] = {
-        key: _three(name, key, given[key]) for key in ("mean", "std") if key in given
-    } | {
-        key: _truth(name, key, given[key]) for key in ("keep_shape", "antialias") if key in given
-    }  # fmt: skip
-    if "interpolation" in given:
-        changed["interpolation"] = given["interpolation"]
-    if "resize" in given:
-        changed["resize"] = _number(name, given, "resize", size)
-        changed["crop"] = size
-    try:
-        return msgspec.convert({**msgspec.to_builtins(default), **changed}, Preprocess)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{name}: {error}") from error
-
-
-def _number(name: str, given: dict[str, str], key: str, default: int, *, least: int = 1) -> int:
-    text = given.get(key, str(default))
-    if not text.isdecimal() or int(text) < least:
-        raise UsageError(f"{name}: {key}={text} is not a whole number from {least}")
-    return int(text)
-
-
-def _three(name: str, key: str, text: str) -> tuple[float, ...]:
-    parts = text.split("+")
-    if not all(re.fullmatch(r"\d*\.?\d+", part) for part in parts) or len(parts) not in (1, 3):
-        raise UsageError(f"{name}: {key}={text} is neither one number nor three joined by +")
-    return tuple(float(part) for part in (parts * 3)[:3])
-
-
-def _truth(name: str, key: str, text: str) -> bool:
-    if text not in ("true", "false"):
-        raise UsageError(f"{name}: {key}={text} is neither true nor false")
-    return text == "true"
