@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import click
 
-from reports.commands.base import Group
+from reports.commands.base import Group, own_options
 from reports.commands.comparison import compare, reproduce
 from reports.commands.data import data
 from reports.commands.gate import gate
+from reports.commands.own import check, new
 from reports.commands.prediction import predict
 from reports.commands.profile import plan, profile
 from reports.commands.report import report
@@ -38,7 +39,6 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option(
     "--version",
     is_flag=True,
@@ -47,8 +47,7 @@ def _show_version(context: click.Context, _: click.Parameter, value: bool) -> No
     callback=_show_version,
     help="Show the version.",
 )
-@click.pass_context
-def main(context: click.Context, debug: bool) -> None:
+def main() -> None:
     """Compare melanoma classifiers: what each gets right, what it costs, and whether to believe it.
 
     \b
@@ -57,11 +56,11 @@ def main(context: click.Context, debug: bool) -> None:
       melanoma-zoo compare --output out
       melanoma-zoo reproduce --predictions DIR --labels TABLE
     """
-    context.meta["debug"] = debug
 
 
+main.params += own_options()
 for _command in (
-    list_, show, count, compare, reproduce, report, gate, predict, score, audit, profile, plan, weights, data,
+    list_, show, new, check, count, compare, reproduce, report, gate, predict, score, audit, profile, plan, weights, data,
 ):  # fmt: skip
     main.add_command(_command)
 

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.explain import ByType, by_type, fvcore_gaps, thop_gaps
+from benchmarks.onnx_counts import count_onnx
 from benchmarks.results import Operations
 from zoo.card import Member
 from zoo.errors import InputError
 from zoo.networks import assemble
+from zoo.whole import Whole
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
@@ -45,6 +47,8 @@ def count(member: Member, build: Callable[[Member], nn.Module] | None = None) ->
         CardError: The card asks for a network that cannot be built.
         InputError: The network cannot read an input of its card's size.
     """
+    if build is None and member.network == "onnx":
+        return count_onnx(member)
     network = (build or assemble)(member).eval()
     tensors = [*network.parameters(), *network.buffers()]
     parameters = sum(tensor.numel() for tensor in network.parameters())
@@ -59,7 +63,7 @@ def count(member: Member, build: Callable[[Member], nn.Module] | None = None) ->
     }
     try:
         with torch.inference_mode():
-            fvcore, unknown = _fvcore(network, inputs)
+            fvcore, unknown = _fvcore(network, inputs) if traceable(network) else ({}, {})
             # The two others need no arithmetic.
             network, inputs = network.to("meta"), tuple(tensor.to("meta") for tensor in inputs)
             macs = _torch(network, inputs)
@@ -72,14 +76,28 @@ def count(member: Member, build: Callable[[Member], nn.Module] | None = None) ->
     return Operations(
         **sizes,
         macs=_total(macs),
-        counters={"torch": _total(macs), "fvcore": _total(fvcore), "thop": _total(thop)},
-        gaps=tuple(chain(fvcore_gaps(macs, fvcore, unknown), thop_gaps(macs, thop, THOP_RULES))),
+        counters={
+            "torch": _total(macs),
+            **({"fvcore": _total(fvcore)} if traceable(network) else {}),
+            "thop": _total(thop),
+        },
+        gaps=tuple(
+            chain(
+                fvcore_gaps(macs, fvcore, unknown) if traceable(network) else (),
+                thop_gaps(macs, thop, THOP_RULES),
+            )
+        ),
     )
 
 
 def count_fields(member: Mapping[str, Any]) -> dict[str, Any]:
     """Counts a network of the standard assembly for another process: plain data in, plain data out."""
     return asdict(count(msgspec.convert(member, Member)))
+
+
+def traceable(network: nn.Module) -> bool:
+    """Whether fvcore can look into a network: its tracer takes no program that was exported for any batch."""
+    return not (isinstance(network, Whole) and network.form.batch is None)
 
 
 def _fvcore(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[ByType, ByType]:

@@ -57,10 +57,7 @@ class Forward:
         self.member = member
         self.device = device
         self.precision = precision
-        small = [torch.zeros(1, 3, _FOLD_SIDE, _FOLD_SIDE)]
-        if member.metadata:
-            small.append(torch.zeros(1, member.metadata.features))
-        folded = fold_batch_norm(network, *small)
+        folded = _folded(network, member)
         self.network = folded.to(device=device).to(memory_format=torch.channels_last)
         self.batch_size = batch_size or self._automatic()
 
@@ -157,6 +154,17 @@ class Forward:
             peaks[size] = torch.cuda.max_memory_allocated()
         total = torch.cuda.get_device_properties(0).total_memory
         return largest_batch(peaks, _CUDA_SHARE * total)
+
+
+def _folded(network: nn.Module, member: Member) -> nn.Module:
+    """The network with its batch norms folded; tried on small images, which some networks do not take."""
+    import torch
+
+    metadata = [torch.zeros(1, member.metadata.features)] if member.metadata else []
+    try:
+        return fold_batch_norm(network, torch.zeros(1, 3, _FOLD_SIDE, _FOLD_SIDE), *metadata)
+    except (RuntimeError, AssertionError, ValueError, TypeError):
+        return fold_batch_norm(network, torch.zeros(1, 3, member.size, member.size), *metadata)
 
 
 def largest_batch(peaks: dict[int, int], limit: float) -> int:

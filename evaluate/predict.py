@@ -10,32 +10,26 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-import weights
 import zoo
 from evaluate import units, views
 from evaluate.decoding import decoding
 from evaluate.features import metadata_features
 from evaluate.forward import Forward
-from evaluate.jobs import Job, Training
+from evaluate.jobs import Job
+from evaluate.loading import network
 from evaluate.predictions import Predictions
 from evaluate.preprocess import Geometry
 from evaluate.provenance import describe, notes
 from evaluate.testset import TestSet
 from evaluate.units import SHARD, Unit
-from weights.untrained import enliven
-from zoo.card import System
-from zoo.networks import assemble
 from zoo.runtime import Device, Precision, check, tune_allocator
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -179,7 +173,7 @@ def _computed(
         for same in by_network.values():
             job, training = same[0].job, same[0].unit.training
             forward = Forward(
-                _network(job.card, training),
+                network(training, zoo.builder(job.card.name)),
                 training.member,
                 device=device,
                 precision=settings.precision,
@@ -192,18 +186,6 @@ def _computed(
                 logits = forward(squares, job.card.views.transforms, rows)
                 probabilities = views.average(logits, job.card.views)
                 yield work.unit, units.Result(probabilities=probabilities, batch_size=forward.batch_size)
-
-
-def _network(card: System, training: Training) -> nn.Module:
-    """The network with its weights, in eval mode on the CPU."""
-    if training.path is None:
-        # Trainings of one member differ, and so do their random weights.
-        seed = (training.seed or 0) + training.fold
-        network = zoo.build(card.name, training.member.name, seed=seed)
-        enliven(network, seed, training.member.metadata.features if training.member.metadata else 0)
-        return network
-    build = zoo.builder(card.name) or assemble
-    return weights.load(build(training.member), training.path).eval()
 
 
 def _predictions(

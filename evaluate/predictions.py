@@ -22,8 +22,9 @@ from evaluate.labels import COLUMNS
 from evaluate.provenance import notes
 from evaluate.tables import ids, numbers, read_csv, truth
 from zoo.card import System
-from zoo.errors import InputError, UnknownNameError
+from zoo.errors import InputError, UnknownNameError, UsageError
 from zoo.files import replacing, sha256
+from zoo.references import scores_file
 
 Kind = Literal["probability", "rank"]
 
@@ -155,6 +156,23 @@ def write_predictions(predictions: Predictions, path: Path | str) -> None:
     table = table.replace_schema_metadata({_METADATA: msgspec.json.encode(header)})
     with replacing(path) as unfinished:
         pq.write_table(table, unfinished)
+
+
+def read_elsewhere(system: System) -> Predictions:
+    """Scores of a system that has no network, from the file that its name (`csv:PATH`) gives.
+
+    Raises:
+        InputError: As of `read_predictions`.
+        UsageError: The system has a network.
+    """
+    path = scores_file(system)
+    if path is None:
+        raise UsageError(f"{system.name} has networks, and no file of scores in its name")
+    (published,) = system.predictions
+    found = read_predictions(path, kind=published.kind)
+    return msgspec.structs.replace(
+        found, system=system.name, notes=tuple(filter(None, [*found.notes, published.note]))
+    )
 
 
 def find(

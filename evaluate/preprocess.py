@@ -28,6 +28,7 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
         side: Side of the central crop taken after that.
         interpolation: OpenCV's interpolation.
         antialias: Whether the resize smooths before it shrinks.
+        keep_shape: Whether `resize` is the short side, and the image keeps its shape.
         crops: The largest number of square crops of the image, each resized on its own.
     """
 
@@ -35,6 +36,7 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
     side: int
     interpolation: str
     antialias: bool
+    keep_shape: bool = False
     crops: int
 
     @classmethod
@@ -46,6 +48,7 @@ class Geometry(msgspec.Struct, frozen=True, kw_only=True):
             side=preprocess.crop or member.size,
             interpolation=preprocess.interpolation,
             antialias=preprocess.antialias,
+            keep_shape=preprocess.keep_shape,
             crops=views.crops,
         )
 
@@ -74,15 +77,32 @@ def shape(image: Pixels, geometry: Geometry) -> Pixels:
             image[top : top + side, left : left + side]
             for top, left, side in crops(image.shape[0], image.shape[1], geometry.crops)
         ]
-    start = (geometry.resize - geometry.side) // 2
-    inner = slice(start, start + geometry.side)
-    return np.stack([_resize(square, geometry)[inner, inner] for square in squares])
+    return np.stack([_centre(_resize(square, geometry), geometry) for square in squares])
+
+
+def _centre(image: Pixels, geometry: Geometry) -> Pixels:
+    side = geometry.side
+    if geometry.keep_shape:
+        # As torchvision's center_crop rounds, which is what timm's own transform calls.
+        top, left = (round((length - side) / 2.0) for length in image.shape[:2])
+    else:
+        top = left = (geometry.resize - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def _size(image: Pixels, geometry: Geometry) -> tuple[int, int]:
+    """Width and height after the resize; the long side is cut to whole pixels, as torchvision does."""
+    height, width = image.shape[:2]
+    if not geometry.keep_shape or height == width:
+        return geometry.resize, geometry.resize
+    long = int(geometry.resize * max(height, width) / min(height, width))
+    return (geometry.resize, long) if width < height else (long, geometry.resize)
 
 
 def _resize(image: Pixels, geometry: Geometry) -> Pixels:
     """Without antialiasing as OpenCV does it, with it as Pillow does; neither changes the right size."""
-    size = (geometry.resize, geometry.resize)
-    if image.shape[:2] == size:
+    size = _size(image, geometry)
+    if image.shape[1::-1] == size:
         return image
     if geometry.antialias:
         from PIL import Image

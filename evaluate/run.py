@@ -19,7 +19,7 @@ from evaluate.predictions import Predictions, write_predictions
 from evaluate.published import write_published
 from evaluate.skipped import without_skipped
 from evaluate.testset import read_test_set
-from weights.files import find
+from weights.files import given, whole
 from weights.store import fetched_weights
 from zoo.errors import UsageError
 from zoo.files import make_folder
@@ -79,8 +79,8 @@ def predict_to(
         system: Its name.
         test_set: The folder of images.
         labels: Their table, where it is not the folder's own.
-        weights: The folder of trained files, or one that has a folder of the system's name; where None
-            and `untrained` is None too, what `weights fetch` has fetched.
+        weights: The folder of trained files, one that has a folder of the system's name, or the one file of
+            a system that has one; where None and `untrained` is None too, what `weights fetch` has fetched.
         untrained: Seed of random weights, instead of trained ones.
         members: Members that take part; all where empty.
         folds: Folds that take part; all where empty.
@@ -101,9 +101,14 @@ def predict_to(
         MelanomaZooError: Something is missing, broken, or not there on this machine.
     """
     card = zoo.card(system)
+    if not card.members:
+        raise UsageError(f"{card.name} has no network to run: its scores were made elsewhere; score them")
+    complete = whole(card, members)
+    if complete and (weights is not None or untrained is not None):
+        raise UsageError(f"{card.name} has its weights in its file; leave --weights and --untrained out")
     if weights is not None and untrained is not None:
         raise UsageError("--weights DIR is for trained files, --untrained SEED for random ones; not both")
-    if weights is None and untrained is None:
+    if not complete and weights is None and untrained is None:
         weights = fetched_weights()
         if weights is None:
             raise UsageError(
@@ -117,10 +122,10 @@ def predict_to(
     check(device, precision)
     make_folder(output.parent)
     job: Job
-    if weights is not None:
-        own = weights / card.name
-        place = own if own.is_dir() else weights
-        files = find(card, place, members=members, folds=folds, stage=stage)
+    if weights is not None or complete:
+        own = (weights or Path()) / card.name
+        place = own if own.is_dir() else weights or Path()
+        files = complete or given(card, [place], members=members, folds=folds, stage=stage)
         job = trained(card, files, number_of_views=views)
     else:
         job = random(card, untrained or 0, members=members, folds=folds, number_of_views=views)

@@ -114,6 +114,14 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     skipped: dict[str, str] = {}
     notes: tuple[str, ...] = ()
 
+    def frame(self) -> pd.DataFrame:
+        """The figures as a pandas frame: a row per system, a column per figure; missing where not defined."""
+        figures = {each.title: {name: m.value for name, m in each.metrics.items()} for each in self.systems}
+        return pd.DataFrame.from_dict(figures, orient="index").rename_axis("system")
+
+    def _repr_html_(self) -> str:
+        return self.frame().to_html(float_format=lambda value: f"{value:.3f}", na_rep="n/a")
+
 
 def score(
     predictions: Sequence[Predictions],

@@ -23,6 +23,7 @@ from evaluate.testset import TestImage
 from evaluate.views import Floats
 from zoo import cache
 from zoo.card import System
+from zoo.kinds import origin
 
 SHARD = 16
 """Images of a unit: what a killed run loses at most."""
@@ -30,6 +31,7 @@ SHARD = 16
 _CODE = (
     "evaluate.forward",
     "evaluate.images",
+    "evaluate.loading",
     "evaluate.preprocess",
     "evaluate.views",
     "weights.checkpoint",
@@ -37,8 +39,12 @@ _CODE = (
     "weights.layouts",
     "weights.untrained",
     "zoo.attention",
+    "zoo.exported",
+    "zoo.kinds",
     "zoo.networks",
+    "zoo.onnx_file",
     "zoo.runtime",
+    "zoo.whole",
 )
 _PACKAGES = ("numpy", "opencv-python-headless", "timm", "torch")
 
@@ -97,6 +103,7 @@ def unit(
         described,
         card.views,
         _builder(card),
+        origin(training.member),
         [image.sha256 for image in images[start:stop]],
         rows,
         settings,

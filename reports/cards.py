@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.render import Table
+from zoo import origin
 from zoo.card import Member, System
 
 _ORDER = {"attention": 0, "baseline": 1, "winner": 3}
@@ -25,7 +26,7 @@ def listing(systems: Sequence[System]) -> Table:
             (
                 system.name,
                 system.group,
-                f"{len(system.members)} × {system.folds}",
+                f"{len(system.members)} × {system.folds}" if system.members else "scores alone",
                 _range([member.size for member in system.members]),
                 system.summary,
             )
@@ -40,12 +41,15 @@ def full(system: System) -> list[Table]:
     """All that a card says, as tables."""
     facts = [
         ("group", system.group),
+        ("card from", "" if (where := origin(system.name)) in ("melanoma-zoo", system.name) else where),
         ("also called", ", ".join(system.aliases)),
         ("networks", f"{len(system.members)} × {system.folds} (members × folds)"),
         ("views", _views(system)),
         ("blend of members", _BLENDS[system.blend.members]),
         ("scores are", {"probability": "probabilities", "rank": "ranks, not probabilities"}[system.output]),
     ]
+    if not system.members:
+        facts = facts[:2]
     if system.checkpoints:
         files = system.checkpoints
         facts += [
@@ -69,7 +73,7 @@ def full(system: System) -> list[Table]:
     facts += [("limit", limit) for limit in system.limits]
     facts += [(f"{a.kind}: {a.about}", a.statement) for a in system.assumptions]
     facts += [("source", " · ".join(filter(None, (s.title, s.url, s.licence)))) for s in system.sources]
-    return [
+    tables = [
         Table(
             f"{system.title}: {system.summary}",
             ("", ""),
@@ -94,6 +98,7 @@ def full(system: System) -> list[Table]:
         ),
         *_printed(system),
     ]
+    return tables if system.members else [tables[0], *tables[2:]]
 
 
 _LABELS = {"diagnosis": "with its diagnoses", "pseudo": "with pseudo-labels"}
@@ -106,7 +111,7 @@ def _member(index: int, member: Member) -> tuple[str, ...]:
     return (
         str(index),
         member.name,
-        member.backbone + (" + GeM" if member.pool == "gem" else ""),
+        _made_of(member) + (" + GeM" if member.pool == "gem" else ""),
         attention or "–",
         str(member.size),
         _preprocess(member),
@@ -116,8 +121,18 @@ def _member(index: int, member: Member) -> tuple[str, ...]:
     )
 
 
+def _made_of(member: Member) -> str:
+    """The backbone; where the network is of another kind, what makes it too."""
+    if member.network == "assembled":
+        return member.backbone
+    by = member.file or member.network
+    return f"{member.backbone} ({by})" if member.backbone else by
+
+
 def _preprocess(member: Member) -> str:
-    steps = [f"{member.preprocess.interpolation} to {member.preprocess.resize or member.size}"]
+    smooth = "antialiased " if member.preprocess.antialias else ""
+    short = "short side " if member.preprocess.keep_shape else ""
+    steps = [f"{smooth}{member.preprocess.interpolation} to {short}{member.preprocess.resize or member.size}"]
     if member.preprocess.crop:
         steps.append(f"centre crop {member.preprocess.crop}")
     steps.append("[0, 1]" if member.preprocess.std == (1, 1, 1) else "mean/std")
@@ -158,5 +173,7 @@ def _printed(system: System) -> list[Table]:
 
 
 def _range(sizes: Sequence[int]) -> str:
+    if not sizes:
+        return "–"
     low, high = min(sizes), max(sizes)
     return str(low) if low == high else f"{low}–{high}"

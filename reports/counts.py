@@ -34,7 +34,7 @@ def counted(entries: Sequence[Entry]) -> Table:
                 str(member.operations.size),
                 millions(member.operations.parameters),
                 giga(member.operations.macs),
-                *(giga(member.operations.counters[name]) for name in OTHERS),
+                *(_other(member.operations.counters.get(name)) for name in OTHERS),
                 *([_latency(member.latency)] if timed else []),
             )
             for entry in entries
@@ -48,6 +48,10 @@ def counted(entries: Sequence[Entry]) -> Table:
         ),
         align="llrrrrr" + "r" * timed,
     )
+
+
+def _other(macs: int | None) -> str:
+    return "n/a" if macs is None else giga(macs)
 
 
 def _latency(latency: Latency | None) -> str:

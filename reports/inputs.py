@@ -13,7 +13,7 @@ from evaluate.jobs import trained
 from evaluate.labels import Labels, read_labels
 from evaluate.overlap import TrainingTable, read_training_table
 from evaluate.predict import Settings, predict
-from evaluate.predictions import Predictions, find
+from evaluate.predictions import Predictions, find, read_elsewhere
 from evaluate.testset import read_test_set
 from zoo.card import System
 from zoo.errors import InputError, UsageError
@@ -55,6 +55,7 @@ def read_inputs(
     diagnoses: Path | None = None,
     extra: bool = False,
     training: Sequence[Path] = (),
+    elsewhere: Sequence[System] = (),
 ) -> Inputs | None:
     """Reads predictions (files or folders) and labels; None where neither is given.
 
@@ -65,6 +66,7 @@ def read_inputs(
         diagnoses: A table of your own that says which diagnoses are melanoma.
         extra: Keep files that match no card, as systems of their own.
         training: Tables of images that systems were trained on.
+        elsewhere: Systems without networks, whose scores are in files of their own (`csv:PATH`).
 
     Raises:
         UsageError: One is given without the other, or a way to read labels without labels.
@@ -72,13 +74,13 @@ def read_inputs(
     """
     if labels is None and (columns or diagnoses):
         raise UsageError("--column and --diagnoses say how a table is read; give the table with --labels")
-    if not predictions and labels is None and not training:
+    if not predictions and not elsewhere and labels is None and not training:
         return None
-    if not predictions or labels is None:
+    if not (predictions or elsewhere) or labels is None:
         raise UsageError("predictions and labels go together: give --predictions DIR and --labels TABLE")
-    found, left_out = find(predictions, extra=extra)
+    found, left_out = find(predictions, extra=extra) if predictions else ([], {})
     return Inputs(
-        predictions=tuple(found),
+        predictions=(*found, *map(read_elsewhere, elsewhere)),
         labels=read_labels(labels, columns=columns, diagnoses=diagnoses),
         left_out=left_out,
         training=tuple(read_training_table(table) for table in training),
@@ -89,7 +91,7 @@ def read_inputs(
 def run_systems(
     systems: Sequence[System],
     test_set: Path,
-    folder: Path,
+    folder: Path | None,
     *,
     labels: Path | None = None,
     columns: Mapping[str, str] | None = None,
@@ -109,7 +111,8 @@ def run_systems(
     Args:
         systems: What is compared.
         test_set: Folder of images.
-        folder: Folder of trained files, of each system there or in a folder of its name.
+        folder: Folder of trained files, of each system there or in a folder of its name. Systems
+            whose networks come whole need none, and of scores made elsewhere the file is read.
         labels: Table of the images, where it is not the test set's own.
         columns: As of `read_test_set`.
         diagnoses: As of `read_test_set`.
@@ -128,6 +131,7 @@ def run_systems(
             say which are melanomas, both of them.
     """
     check(device, precision)
+    elsewhere = [read_elsewhere(system) for system in systems if not system.members]
     found, missing = weights.available(systems, folder)
     if not found:
         raise InputError(f"no system has all its trained files: {'; '.join(missing.values())}")
@@ -149,7 +153,7 @@ def run_systems(
         )
     settings = Settings(device=device, precision=precision, batch_size=batch_size, workers=workers)
     return Inputs(
-        predictions=tuple(predict(jobs, images, settings, progress)),
+        predictions=(*predict(jobs, images, settings, progress), *elsewhere),
         labels=truth,
         training=tuple(read_training_table(table) for table in training),
         diagnoses=diagnoses,

@@ -62,6 +62,15 @@ def winners(record: Record) -> list[Entry]:
 
 def _costs(entry: Entry, record: Record) -> Row:
     card, operations = entry.card, entry.operations
+    if not entry.members:
+        costs = [
+            *(f"parameters_{rule}" for rule in RULES),
+            "weight_bytes",
+            "macs_pass",
+            "macs_protocol",
+            "latency_ms",
+        ]
+        return dict.fromkeys(costs) | {f"{key}_reason": "no network, scores alone" for key in costs}
     latency, reason, flags = _latency(entry, record)
     return {
         **{f"parameters_{rule}": parameters(card, operations, rule) for rule in RULES},
@@ -95,6 +104,10 @@ def _reductions(entry: Entry, record: Record) -> Row:
     for rule in RULES:
         own = parameters(entry.card, entry.operations, rule)
         for winner in winners(record):
+            if not (entry.members and winner.members):
+                row[reduction_key(rule, winner)] = None
+                row[f"{reduction_key(rule, winner)}_reason"] = "no network, scores alone"
+                continue
             same = winner.card.name == entry.card.name
             other = parameters(winner.card, winner.operations, rule)
             row[reduction_key(rule, winner)] = None if same else reduction(own, other)

@@ -135,7 +135,7 @@ def _reductions(record: Record) -> list[Table]:
         (
             row["title"],
             RULES[rule].title,
-            millions(row[f"parameters_{rule}"]),
+            cell(row, Column(f"parameters_{rule}", "", millions)),
             *(cell(row, Column(reduction_key(rule, winner), "", fewer)) for winner in against),
         )
         for row in rows(record)

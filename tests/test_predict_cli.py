@@ -303,14 +303,14 @@ def test_what_is_wrong_is_one_line_with_its_exit_code(
 
 
 def test_options_without_networks_to_run_are_refused(images: Path) -> None:
-    for words, message in (
-        (["--test-set", images], "give trained files too, with --weights"),
-        (["--weights", images], "give the images too, with --test-set"),
-        (["--precision", "bf16"], "--precision is about networks that are run"),
-        (["--test-set", images, "--weights", images, "--predictions", images], "give one of them"),
+    for words, code, message in (
+        (["--test-set", images], 3, "weights not found: give their folder with --weights DIR"),
+        (["--weights", images], 2, "give the images too, with --test-set"),
+        (["--precision", "bf16"], 2, "--precision is about networks that are run"),
+        (["--test-set", images, "--weights", images, "--predictions", images], 2, "give one of them"),
     ):
         result = run("compare", "sge_b3", "--no-latency", *words)
-        assert result.exit_code == 2
+        assert result.exit_code == code
         assert message in result.stderr
 
 

@@ -83,6 +83,8 @@ def find(
         CheckpointError: Files are missing, or two files of one name differ; one message lists all.
         UsageError: There is no such member, fold or stage.
     """
+    if complete := whole(system, members):
+        return complete
     found = search(system, folder, members=members, folds=folds, stage=stage)
     said = list(found.problems)
     if found.missing:
@@ -95,6 +97,21 @@ def find(
     if said:
         raise CheckpointError(f"{folder}: {'; '.join(said)}")
     return found_files(found)
+
+
+def whole(system: System, members: Sequence[str] | None = None) -> list[WeightFile]:
+    """The files of a system whose networks come whole, weights and all; nothing of any other system.
+
+    Raises:
+        CheckpointError: One of them is not there.
+        UsageError: There is no such member.
+    """
+    chosen = [system.member(name) for name in members] if members else list(system.members)
+    if not chosen or not all(member.complete for member in chosen):
+        return []
+    if missing := [member.file for member in chosen if not Path(member.file).is_file()]:
+        raise CheckpointError(f"{system.name}: there is no file {', '.join(missing)}")
+    return [WeightFile(member=member.name, fold=0, path=Path(member.file)) for member in chosen]
 
 
 def found_files(found: Search) -> list[WeightFile]:
@@ -166,9 +183,11 @@ def _at(stage: str) -> str:
 
 
 def available(
-    systems: Sequence[System], folder: Path | str
+    systems: Sequence[System], folder: Path | str | None
 ) -> tuple[dict[str, list[WeightFile]], dict[str, str]]:
     """Which systems have all their trained files in a folder, or in a folder inside it of their name.
+
+    A system whose networks come whole has them anyway; without a folder, only such a system has.
 
     Returns:
         By the system's name its files, and for the others the reason, which begins with
@@ -177,11 +196,20 @@ def available(
     Raises:
         CheckpointError: There is no such folder.
     """
-    folder = Path(folder)
-    next(trained_files(folder), None)
+    folder = None if folder is None else Path(folder)
+    if folder is not None:
+        next(trained_files(folder), None)
     complete: dict[str, list[WeightFile]] = {}
     reasons: dict[str, str] = {}
     for system in systems:
+        if not system.members:
+            continue
+        if files := whole(system):
+            complete[system.name] = files
+            continue
+        if folder is None:
+            reasons[system.name] = "weights not found: give their folder with --weights DIR"
+            continue
         own = folder / system.name
         for place in ([own] if own.is_dir() else []) + [folder]:
             try:

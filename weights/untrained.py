@@ -19,22 +19,23 @@ _LEAST_VARIANCE = 0.05
 """Share of a layer's mean variance that every channel has at least, so that none is blown up."""
 
 
-def enliven(network: nn.Module, seed: int, features: int = 0) -> None:
+def enliven(network: nn.Module, seed: int, features: int = 0, side: int = 128) -> None:
     """Gives a network with random weights the statistics of seeded noise, in place.
 
     Every batch norm takes the mean and variance of what reaches it, and the head is scaled and
     shifted so that logits over the noise have mean 0 and standard deviation 1 on average.
 
     Args:
-        network: In eval mode, on the CPU; with a linear layer `head`, where it has one.
+        network: In eval mode, on the CPU; with a linear layer `head`, or timm's classifier, where it has one.
         seed: Of the noise.
         features: Metadata features that it reads; 0 where it reads none.
+        side: Of the noise, in pixels, where the network takes only one.
     """
     import torch
     from torch import nn
 
     generator = torch.Generator().manual_seed(seed)
-    inputs = [_noise(generator)]
+    inputs = [_noise(generator, side)]
     if features:
         inputs.append(torch.randn(_IMAGES, features, generator=generator))
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
@@ -46,11 +47,14 @@ def enliven(network: nn.Module, seed: int, features: int = 0) -> None:
         for hook in hooks:
             hook.remove()
     head = getattr(network, "head", None)
+    if not isinstance(head, nn.Linear) and hasattr(network, "get_classifier"):
+        head = network.get_classifier()  # type: ignore[operator]
     if isinstance(head, nn.Linear):
         scale = 1 / logits.std(0).mean()
         with torch.no_grad():
             head.weight.mul_(scale)
-            head.bias.copy_((head.bias - logits.mean(0)) * scale)
+            if head.bias is not None:
+                head.bias.copy_((head.bias - logits.mean(0)) * scale)
 
 
 def _measure(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -61,14 +65,14 @@ def _measure(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
     norm.get_buffer("running_var").copy_(variance.clamp(min=_LEAST_VARIANCE * float(variance.mean())))
 
 
-def _noise(generator: Generator) -> Tensor:
+def _noise(generator: Generator, size: int) -> Tensor:
     import torch
     from torch.nn.functional import interpolate
 
     layers = [
         strength
         * interpolate(
-            torch.randn(_IMAGES, 3, side, side, generator=generator), size=(_SIDE, _SIDE), mode="bilinear"
+            torch.randn(_IMAGES, 3, side, side, generator=generator), size=(size, size), mode="bilinear"
         )
         for side, strength in _LAYERS
     ]

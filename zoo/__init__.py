@@ -11,7 +11,7 @@ from zoo.errors import MelanomaZooError
 
 try:
     from zoo.card import System
-    from zoo.registry import build, builder, card, register, systems, unregister
+    from zoo.registry import add_folder, build, builder, card, origin, register, systems, unregister
 except ModuleNotFoundError as missing:
     # Networks alone can be assembled and timed where nothing but torch and timm is installed.
     if missing.name not in ("msgspec", "natsort"):
@@ -20,9 +20,11 @@ except ModuleNotFoundError as missing:
 __all__ = [
     "MelanomaZooError",
     "System",
+    "add_folder",
     "build",
     "builder",
     "card",
+    "origin",
     "register",
     "systems",
     "unregister",

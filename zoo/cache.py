@@ -42,8 +42,11 @@ def folder() -> Path:
 def specification(member: Member) -> dict[str, Any]:
     """What a member's network is made from; members that agree in it cost the same.
 
-    Names, preprocessing and the meaning of the classes are not in it.
+    Names, preprocessing and the meaning of the classes are not in it; what makes the network beside
+    its card is: its file, or its builder's code.
     """
+    from zoo.kinds import origin
+
     return {
         "backbone": member.backbone,
         "size": member.size,
@@ -51,6 +54,9 @@ def specification(member: Member) -> dict[str, Any]:
         "pool": member.pool,
         "attention": member.attention,
         "metadata": member.metadata,
+        "network": member.network,
+        "options": member.options,
+        "origin": origin(member),
     }
 
 

@@ -20,6 +20,11 @@ from zoo.errors import CardError, UnknownNameError
 Text = Annotated[str, Meta(min_length=1)]
 Positive = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$")]
+SystemName = Annotated[str, Meta(pattern=r"^([a-z][a-z0-9_]*|(timm|torch|onnx|csv):\S.*)$")]
+Network = Annotated[
+    str, Meta(pattern=r"^(assembled|timm|torch|onnx|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)$")
+]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 
 VIEWS = (
@@ -67,6 +72,8 @@ class Preprocess(_Table, frozen=True):
     Attributes:
         resize: Side in pixels of the square that the image is resized to (without keeping
             its shape); the network's input side where None.
+        keep_shape: Resize the short side to `resize` and keep the image's shape instead, as timm
+            and torchvision do; what sticks out of the central square is cut off.
         crop: Side in pixels of the central crop taken after that, or None.
         interpolation: OpenCV's interpolation.
         antialias: Whether the resize smooths before it shrinks.
@@ -75,6 +82,7 @@ class Preprocess(_Table, frozen=True):
     """
 
     resize: Positive | None = None
+    keep_shape: bool = False
     crop: Positive | None = None
     interpolation: Literal["bilinear", "bicubic", "area"] = "bilinear"
     antialias: bool = False
@@ -82,12 +90,20 @@ class Preprocess(_Table, frozen=True):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-class Member(_Table, frozen=True):
+class Member(_Table, frozen=True, kw_only=True):
     """One network of a system.
 
     Attributes:
         name: The authors' name for it (kernel type), as its files are called.
-        backbone: Name in timm.
+        backbone: Name in timm, for networks that are `assembled` or timm's own; else what to call
+            the architecture in tables.
+        network: What makes it. `assembled` is a backbone of timm, attention modules, a pooling, a
+            metadata branch and a linear head; `timm` is timm's model with its own head, whose trained
+            files have timm's keys; `torch` and `onnx` are a `file` that holds the whole network;
+            `package.module:function` is a builder of your own, called with the member.
+        file: For `torch` and `onnx`: the file, from the card's folder.
+        options: Keyword arguments of timm's model, or what a builder of your own reads. For `torch`
+            and `onnx`, `outputs = "probabilities"` says that they are not logits.
         size: Side of its square input, in pixels.
         classes: Class names, in the order of the outputs. A single class is a sigmoid output.
         melanoma: Index of melanoma in `classes`.
@@ -98,7 +114,10 @@ class Member(_Table, frozen=True):
     """
 
     name: Text
-    backbone: Text
+    backbone: str = ""
+    network: Network = "assembled"
+    file: str = ""
+    options: dict[str, bool | int | float | str] = {}
     size: Positive
     classes: Annotated[tuple[Text, ...], Meta(min_length=1)]
     melanoma: Annotated[int, Meta(ge=0)]
@@ -114,6 +133,23 @@ class Member(_Table, frozen=True):
             raise ValueError(f"class {self.melanoma} is {self.classes[self.melanoma]!r}, not 'MEL'")
         if self.preprocess.crop not in (None, self.size):
             raise ValueError(f"preprocess.crop = {self.preprocess.crop} is not the input size {self.size}")
+        if self.preprocess.keep_shape and (self.preprocess.resize or self.size) < self.size:
+            raise ValueError(
+                f"preprocess.resize = {self.preprocess.resize} is less than the input size {self.size}"
+            )
+        if self.network in ("assembled", "timm") and not self.backbone:
+            raise ValueError("Object missing required field `backbone`")
+        if bool(self.file) != self.complete:
+            raise ValueError(
+                f"network {self.network!r} needs its file"
+                if self.complete
+                else f"a file makes networks of kind torch and onnx, not {self.network!r}"
+            )
+
+    @property
+    def complete(self) -> bool:
+        """Whether its file holds the whole network, weights and all."""
+        return self.network in ("torch", "onnx")
 
     @property
     def architecture(self) -> str:
@@ -123,7 +159,8 @@ class Member(_Table, frozen=True):
         'resnet18'
         """
         inserts = [f"{a.module}@{','.join(map(str, a.after))}" for a in self.attention]
-        return "+".join([self.backbone, *inserts])
+        own = [] if self.network in ("assembled", "timm") else [self.file or self.network]
+        return "+".join([*filter(None, [self.backbone]), *own, *inserts])
 
 
 class Views(_Table, frozen=True):
@@ -225,6 +262,7 @@ class Checkpoints(_Table, frozen=True):
         stages: What `{stage}` may be, the published choice first.
         source: Where the files can be had; empty where they are not public.
         kaggle: The data set on Kaggle that holds them, as `owner/name`; empty where there is none.
+        sha256: Checksums of the files, by their names, as far as they are pinned.
     """
 
     layout: Text
@@ -232,6 +270,7 @@ class Checkpoints(_Table, frozen=True):
     stages: tuple[Text, ...] = ()
     source: str = ""
     kaggle: Annotated[str, Meta(pattern=r"^([\w-]+/[\w-]+)?$")] = ""
+    sha256: dict[str, Sha256] = {}
 
     def __post_init__(self) -> None:
         try:
@@ -347,7 +386,7 @@ class System(_Table, frozen=True):
         summary: One sentence.
         aliases: Other names it goes by, among them those of prediction files.
         folds: Trainings of each member, averaged.
-        members: Its networks.
+        members: Its networks; none where there are only scores that were made elsewhere.
         views: Test-time views.
         blend: How members become one score.
         metadata: The inputs of members that have a metadata branch.
@@ -361,11 +400,11 @@ class System(_Table, frozen=True):
     """
 
     schema: Literal[1]
-    name: Name
+    name: SystemName
     title: Text
     group: Name
     summary: Text
-    members: Annotated[tuple[Member, ...], Meta(min_length=1)]
+    members: tuple[Member, ...]
     folds: Positive
     aliases: tuple[Text, ...] = ()
     views: Views = Views()
@@ -380,6 +419,8 @@ class System(_Table, frozen=True):
     sources: tuple[Source, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.members and not self.predictions:
+            raise ValueError("a system needs members, or predictions that were made elsewhere")
         names = [member.name for member in self.members]
         if len(set(names)) < len(names):
             raise ValueError("two members have the same name")
@@ -408,6 +449,11 @@ class System(_Table, frozen=True):
                     f"checkpoints.pattern needs {placeholder}, or {several} networks would share a file"
                 )
 
+    def _repr_html_(self) -> str:
+        from zoo.display import html
+
+        return html(self)
+
     @property
     def output(self) -> Literal["probability", "rank"]:
         """What its scores are after the blend."""
@@ -419,6 +465,8 @@ class System(_Table, frozen=True):
         Raises:
             UnknownNameError: There is no such member.
         """
+        if not self.members:
+            raise UnknownNameError(f"{self.name} has no network: its scores were made elsewhere")
         if isinstance(key, str):
             for member in self.members:
                 if member.name == key:

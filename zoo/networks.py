@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo.attention import MODULES
 from zoo.errors import CardError, UsageError
+from zoo.kinds import make
 
 if TYPE_CHECKING:
     from zoo.card import Attention, Member, Metadata
@@ -85,10 +86,10 @@ class Network(nn.Module):
         return logits
 
 
-def assemble(member: Member) -> Network:
+def assemble(member: Member) -> nn.Module:
     """The network that a card describes, with random weights, in training mode.
 
-    Builds on whatever device is the default, the meta device too.
+    Other kinds than the standard assembly are made by `zoo.kinds`. Builds on whatever device is the default, the meta device too.
 
     Args:
         member: One network of a card.
@@ -97,10 +98,9 @@ def assemble(member: Member) -> Network:
         CardError: The card asks for a backbone that timm does not have, or for attention or
             pooling that this backbone cannot take; the message says what it can.
     """
-    if not timm.is_model(member.backbone):
-        near = difflib.get_close_matches(member.backbone, timm.list_models(), n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() has the names"
-        raise CardError(f"{member.name}: timm has no backbone {member.backbone!r}; {hint}")
+    if member.network != "assembled":
+        return make(member)
+    known_backbone(member)
     backbone = timm.create_model(member.backbone, pretrained=False, num_classes=0)
     if member.attention:
         backbone.blocks = _with_attention(getattr(backbone, "blocks", None), member)
@@ -114,6 +114,18 @@ def assemble(member: Member) -> Network:
     meta = _metadata_branch(member.metadata) if member.metadata else None
     width = backbone.head_hidden_size + (member.metadata.out if member.metadata else 0)
     return Network(backbone, meta, nn.Linear(width, len(member.classes)))
+
+
+def known_backbone(member: Member) -> None:
+    """Makes sure that timm has a member's backbone.
+
+    Raises:
+        CardError: It has not; the message has the nearest names.
+    """
+    if not timm.is_model(member.backbone):
+        near = difflib.get_close_matches(member.backbone, timm.list_models(), n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() has the names"
+        raise CardError(f"{member.name}: timm has no backbone {member.backbone!r}; {hint}")
 
 
 def _with_attention(stages: nn.Module | None, member: Member) -> nn.Sequential:

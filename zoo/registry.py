@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from natsort import natsorted
 
+from zoo import plugins, references
 from zoo.card import Member, System, checked, parse, read
-from zoo.errors import UnknownNameError, UsageError
+from zoo.errors import MelanomaZooError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,13 +25,15 @@ Builder = Callable[[Member], "nn.Module"]
 
 _registered: dict[str, System] = {}
 _builders: dict[str, Builder] = {}
+_folders: dict[str, tuple[System, str]] = {}
 
 
 def systems(pattern: str = "*", group: str | None = None) -> list[str]:
     """Names of the systems, in natural order.
 
     Args:
-        pattern: Shell pattern that the name must match.
+        pattern: Shell pattern that the name must match. One that begins as a reference does
+            (`timm:convnext*`) is of models of timm, or a single file.
         group: Only systems of this group.
 
     >>> systems("s*_b3")
@@ -38,6 +41,8 @@ def systems(pattern: str = "*", group: str | None = None) -> list[str]:
     >>> systems(group="winner")
     ['first_place', 'second_place', 'third_place']
     """
+    if references.scheme(pattern):
+        return [name for name in references.matching(pattern) if group in (None, card(name).group)]
     found = [
         name
         for name, system in _all().items()
@@ -49,12 +54,19 @@ def systems(pattern: str = "*", group: str | None = None) -> list[str]:
 def card(name: str) -> System:
     """The card of a system, by its name or an alias (case and `-`/`_`/space do not matter).
 
+    A reference (`zoo.references`), such as `timm:resnet18` or `onnx:model.onnx`, is made into a card.
+
     Raises:
         UnknownNameError: There is none; the message has the nearest names.
+        MelanomaZooError: As of `zoo.references.resolve`.
 
     >>> card("SGE-B3").name
     'sge_b3'
     """
+    if name in _registered:
+        return _registered[name]
+    if references.scheme(name.strip()):
+        return references.resolve(name)
     wanted = _plain(name)
     for system in _all().values():
         if wanted in _names(system):
@@ -101,6 +113,70 @@ def builder(name: str) -> Builder | None:
     return _builders.get(card(name).name)
 
 
+def origin(name: str) -> str:
+    """Where a system's card comes from: `melanoma-zoo`, a plugin, a folder, `code`, or its own name for a reference.
+
+    Raises:
+        UnknownNameError: There is no such system.
+
+    >>> origin("sge_b3")
+    'melanoma-zoo'
+    """
+    found = card(name).name
+    if found in _registered:
+        return "code"
+    if references.scheme(found):
+        return found
+    return next((known[found][1] for known in (_folders, _installed()) if found in known), "melanoma-zoo")
+
+
+def add_folder(folder: Path | str) -> list[System]:
+    """Adds the cards of a folder for as long as the program runs.
+
+    A card that is broken, or whose name is taken, is named on the log and left out.
+
+    Args:
+        folder: Holds cards, and perhaps Python files with the builders that they name.
+
+    Returns:
+        The systems that were added.
+
+    Raises:
+        InputError: There is no such folder, or no card in it.
+    """
+    added: list[System] = []
+
+    def take(system: System, where: str) -> None:
+        if _folders.get(system.name, (None, ""))[1] != where:
+            _refuse_taken(system, _all())
+        _folders[system.name] = system, where
+        added.append(system)
+
+    plugins.add(plugins.in_folder(Path(folder)), take)
+    return added
+
+
+def usable(names: Sequence[str]) -> list[str]:
+    """Those of some systems whose builders can be imported; the others are named on the log.
+
+    A system of this package is never left out.
+    """
+    kept = []
+    for name in names:
+        system = card(name)
+        try:
+            for member in system.members:
+                if ":" in member.network:
+                    from zoo.kinds import imported
+
+                    imported(member)
+        except MelanomaZooError as error:
+            plugins.leave_out(name, error)
+            continue
+        kept.append(name)
+    return kept
+
+
 def register(entry: System | Path | str, build: Builder | None = None, *, replace: bool = False) -> System:
     """Adds a system of your own.
 
@@ -118,14 +194,8 @@ def register(entry: System | Path | str, build: Builder | None = None, *, replac
         UsageError: A name or alias is taken.
     """
     system = checked(entry) if isinstance(entry, System) else read(Path(entry))
-    for other in _all().values():
-        shared = _names(system) & _names(other)
-        if shared and not (replace and other.name == system.name):
-            taken = system.name if _plain(system.name) in shared else min(shared)
-            raise UsageError(
-                f"{system.name}: the name {taken!r} is taken by {other.name}; "
-                "choose another, or pass replace=True for the same system"
-            )
+    others = {name: other for name, other in _all().items() if not (replace and name == system.name)}
+    _refuse_taken(system, others, "; choose another, or pass replace=True for the same system")
     _registered[system.name] = system
     _builders.pop(system.name, None)
     if build is not None:
@@ -144,6 +214,13 @@ def unregister(name: str) -> None:
     _builders.pop(found, None)
 
 
+def _refuse_taken(system: System, others: Mapping[str, System], mend: str = "; choose another") -> None:
+    for other in others.values():
+        if shared := _names(system) & _names(other):
+            taken = system.name if _plain(system.name) in shared else min(shared)
+            raise UsageError(f"{system.name}: the name {taken!r} is taken by {other.name}{mend}")
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip()).casefold()
 
@@ -153,7 +230,20 @@ def _names(system: System) -> set[str]:
 
 
 def _all() -> dict[str, System]:
-    return {**_own(), **_registered}
+    outside = {name: system for known in (_installed(), _folders) for name, (system, _) in known.items()}
+    return {**_own(), **outside, **_registered}
+
+
+@cache
+def _installed() -> dict[str, tuple[System, str]]:
+    found: dict[str, tuple[System, str]] = {}
+
+    def take(system: System, where: str) -> None:
+        _refuse_taken(system, {**_own(), **{name: other for name, (other, _) in found.items()}})
+        found[system.name] = system, where
+
+    plugins.add(plugins.installed(), take)
+    return found
 
 
 @cache

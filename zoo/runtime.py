@@ -127,7 +127,10 @@ def fold_batch_norm(network: AnyNetwork, *inputs: Tensor) -> AnyNetwork:
         A copy whose keys are no longer those of trained files, or the network itself.
     """
     import torch
+    from torch import nn
 
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        return network
     folded = copy.deepcopy(network)
     with torch.inference_mode():
         pairs = _norms_after_convolutions(folded, inputs)

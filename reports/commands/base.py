@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from zoo.card import System
@@ -31,11 +34,7 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        debug = click.Option(
-            ["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error."
-        )
-        debug.callback = lambda context, _, value: context.meta.__setitem__("debug", value or _debug(context))
-        self.params.append(debug)
+        self.params += own_options()
 
     def invoke(self, context: click.Context) -> Any:
         """Runs the command."""
@@ -64,6 +63,67 @@ class Command(click.Command):
             raise Failure(f"internal error: {text} (run again with --debug and report it)", 1) from error
 
 
+def own_options() -> list[click.Option]:
+    """Options of every command, which may stand before its name too."""
+    return [
+        click.Option(
+            ["--zoo", "zoos"],
+            multiple=True,
+            metavar="DIR",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            expose_value=False,
+            is_eager=True,
+            callback=_add_folders,
+            help="Folder of cards (and builders) of your own, for this command; may be repeated.",
+        ),
+        click.Option(
+            ["--debug"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_set_debug,
+            help="Show the traceback of an error.",
+        ),
+    ]
+
+
+def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta["debug"] = value or _debug(context)
+    if value:
+        # What is left out shows its traceback too (`zoo.plugins`).
+        logging.getLogger("zoo.plugins").setLevel(logging.DEBUG)
+
+
+def _add_folders(_: click.Context, __: click.Parameter, folders: tuple[Path, ...]) -> None:
+    if not folders:
+        return
+    import zoo
+    from zoo.errors import MelanomaZooError
+
+    for folder in folders:
+        try:
+            zoo.add_folder(folder)
+        except MelanomaZooError as error:
+            raise Failure(str(error), error.exit_code) from error
+
+
+class SystemName(click.ParamType[str]):
+    """The name of a system; shells complete it."""
+
+    name = "system"
+
+    def shell_complete(
+        self, _context: click.Context, _parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names that begin so; after `torch:`, `onnx:` and `csv:` the shell completes files itself."""
+        import zoo
+        from zoo.references import SCHEMES
+
+        found = [CompletionItem(name, help=zoo.card(name).title) for name in zoo.systems()]
+        found += [CompletionItem(f"{scheme}:", help=meaning) for scheme, meaning in SCHEMES.items()]
+        return [item for item in found if item.value.startswith(incomplete)]
+
+
 def _debug(context: click.Context) -> bool:
     return bool(context.meta.get("debug"))
 
@@ -75,11 +135,15 @@ class Group(click.Group):
 
 
 def chosen(names: Sequence[str]) -> list[System]:
-    """The systems of these names, or all of them, in the order of the tables."""
+    """The systems of these names, or all of them, in the order of the tables.
+
+    Of all, those are left out, and named, whose builder cannot be imported.
+    """
     import zoo
     from reports.cards import in_order
+    from zoo.registry import usable
 
-    return in_order([zoo.card(name) for name in names or zoo.systems()])
+    return in_order([zoo.card(name) for name in names or usable(zoo.systems())])
 
 
 def say_left_out(left_out: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reports.commands.base import Command, chosen, say_left_out
+from reports.commands.base import Command, SystemName, chosen, say_left_out
 from reports.commands.options import clinical_options, comparison_options, running_options
 from reports.terminal import print_tables, progress
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("systems", nargs=-1)
+@click.argument("systems", nargs=-1, type=SystemName())
 @comparison_options
 @click.option(
     "--latency/--no-latency",
@@ -79,10 +79,6 @@ def _to_run(test_set: Path | None, weights: Path | None, running: dict[str, Any]
         from weights.store import fetched_weights
 
         weights = fetched_weights()
-    if weights is None:
-        raise click.UsageError(
-            "--test-set has images for networks to run on: give trained files too, with --weights"
-        )
     return {"test_set": test_set, "folder": weights, **running}
 
 
@@ -134,7 +130,8 @@ def _report(
             )
         else:
             predictions, labels = _scores_to_take(predictions, labels, no_predictions)
-            inputs = read_inputs(predictions, labels, **table)
+            elsewhere = [card for card in cards if not card.members]
+            inputs = read_inputs(predictions, labels, elsewhere=elsewhere, **table)
         say_left_out(inputs.left_out | inputs.missing if inputs else {})
         record = run(cards, Settings(latency="quick" if latency else "off", **settings), inputs, step)
     if style == "terminal":

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from reports.commands.base import Command, one_line
+from reports.commands.base import Command, SystemName, one_line
 from reports.commands.options import commas, existing, numbers, running_options, table_options
 from reports.terminal import progress
 
 
 @click.command(cls=Command)
-@click.argument("system")
+@click.argument("system", type=SystemName())
 @running_options
 @table_options
 @click.option(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from reports.commands.base import Command, chosen
+from reports.commands.base import Command, SystemName, chosen
 from reports.terminal import print_json, print_tables, progress
 
 
 @click.command(cls=Command, name="list")
-@click.argument("pattern", default="*")
+@click.argument("pattern", default="*", type=SystemName())
 @click.option("--group", help="Only systems of this group: attention, baseline, winner.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_(pattern: str, group: str | None, as_json: bool) -> None:
@@ -46,7 +46,7 @@ def list_(pattern: str, group: str | None, as_json: bool) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("system")
+@click.argument("system", type=SystemName())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def show(system: str, as_json: bool) -> None:
     """Show everything the card of SYSTEM says: networks, views, blend, files, limits, assumptions.
@@ -65,7 +65,7 @@ def show(system: str, as_json: bool) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("systems", nargs=-1)
+@click.argument("systems", nargs=-1, type=SystemName())
 @click.option("--explain", is_flag=True, help="Why the counters differ, per type of module.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def count(systems: tuple[str, ...], explain: bool, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reports.commands.base import Group, chosen, one_line
+from reports.commands.base import Group, SystemName, chosen, one_line
 from reports.commands.options import existing
 from reports.terminal import print_json, print_tables, progress
 
@@ -24,7 +24,7 @@ def weights() -> None:
 
 
 @weights.command("list")
-@click.argument("system")
+@click.argument("system", type=SystemName())
 @click.option(
     "--weights",
     "folder",
@@ -51,7 +51,7 @@ def weights_list(system: str, folder: Path | None, as_json: bool) -> None:
 
 
 @weights.command("convert")
-@click.argument("system")
+@click.argument("system", type=SystemName())
 @click.argument("files", nargs=-1, required=True, type=existing())
 @click.option(
     "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to."
@@ -154,7 +154,7 @@ def weights_verify(context: click.Context, /, folder: Path, system: str | None, 
 
 
 @weights.command("fetch")
-@click.argument("system")
+@click.argument("system", type=SystemName())
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),

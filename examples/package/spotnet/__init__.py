@@ -1,0 +1,1 @@
+"""Spotnet: an example of a system of your own."""
