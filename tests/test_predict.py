@@ -20,7 +20,7 @@ from torch import nn
 
 import weights
 import zoo
-from evaluate import decoding, forward, units
+from evaluate import decoding, forward, loading, units
 from evaluate import predict as package
 from evaluate.forward import Forward, largest_batch
 from evaluate.jobs import Job, trained, untrained
@@ -218,7 +218,7 @@ def test_one_network_is_in_memory_at_a_time(
     tiny: System, test_set: TestSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive: list[weakref.ref[nn.Module]] = []
-    network = package._network
+    network = package.network
 
     def made(*arguments: object) -> nn.Module:
         gc.collect()
@@ -227,7 +227,7 @@ def test_one_network_is_in_memory_at_a_time(
         alive.append(weakref.ref(found))
         return found
 
-    monkeypatch.setattr(package, "_network", made)
+    monkeypatch.setattr(package, "network", made)
     predict([untrained(tiny, 0)], test_set)
     assert len(alive) == 2
 
@@ -459,7 +459,7 @@ def test_crops_and_averaged_logits(test_set: TestSet) -> None:
     card = zoo.register(system("tiny", member("p", 32), views=views, folds=1))
     try:
         (found,) = predict([untrained(card, 0)], test_set)
-        network = package._network(card, untrained(card, 0).trainings[0])
+        network = loading.network(untrained(card, 0).trainings[0], zoo.builder(card.name))
         for image, row in zip(test_set.images[:6], found.table["score"], strict=False):
             pixels = cv2.cvtColor(cv2.imread(str(image.path)), cv2.COLOR_BGR2RGB)
             height, width = pixels.shape[:2]
