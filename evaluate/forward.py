@@ -13,8 +13,9 @@ from evaluate.images import Pixels
 from evaluate.preprocess import normalise
 from evaluate.views import Floats, transform
 from zoo.card import Member
+from zoo.engines import Library, prepare
 from zoo.errors import MachineError
-from zoo.runtime import Precision, arithmetic, fold_batch_norm
+from zoo.runtime import Precision, arithmetic
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,7 +27,6 @@ CUDA_MOST = 256
 """The largest batch that is tried on a GPU; larger ones are not faster."""
 
 _CUDA_SHARE = 0.8
-_FOLD_SIDE = 64
 
 
 class Forward:
@@ -38,6 +38,7 @@ class Forward:
         device: Where it runs.
         precision: What it computes in.
         batch_size: Views at a time; chosen by device and memory where None.
+        engine: What runs it.
 
     Attributes:
         batch_size: What is in use; smaller than what was asked for where memory did not suffice.
@@ -51,17 +52,12 @@ class Forward:
         device: Literal["cpu", "cuda"],
         precision: Precision,
         batch_size: int | None,
+        engine: Library = "torch",
     ) -> None:
-        import torch
-
         self.member = member
         self.device = device
         self.precision = precision
-        small = [torch.zeros(1, 3, _FOLD_SIDE, _FOLD_SIDE)]
-        if member.metadata:
-            small.append(torch.zeros(1, member.metadata.features))
-        folded = fold_batch_norm(network, *small)
-        self.network = folded.to(device=device).to(memory_format=torch.channels_last)
+        self.network = prepare(network, member, engine, precision, device)
         self.batch_size = batch_size or self._automatic()
 
     def __call__(

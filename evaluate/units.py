@@ -23,6 +23,7 @@ from evaluate.testset import TestImage
 from evaluate.views import Floats
 from zoo import cache
 from zoo.card import System
+from zoo.engines import Library, versions
 
 SHARD = 16
 """Images of a unit: what a killed run loses at most."""
@@ -37,8 +38,11 @@ _CODE = (
     "weights.layouts",
     "weights.untrained",
     "zoo.attention",
+    "zoo.engines",
+    "zoo.export",
     "zoo.networks",
     "zoo.runtime",
+    "zoo.sessions",
 )
 _PACKAGES = ("numpy", "opencv-python-headless", "timm", "torch")
 
@@ -87,7 +91,7 @@ def unit(
         images: All images of the test set.
         features: Their metadata, for members that read them.
         start: Index of the first image; up to `SHARD` belong to the unit.
-        settings: Precision, device and batch size.
+        settings: Precision, device, batch size, and the engine with its version.
     """
     stop = min(start + SHARD, len(images))
     rows = None if features is None else features[start:stop].tolist()
@@ -122,9 +126,9 @@ def keep(unit: Unit, result: Result) -> None:
     cache.keep(unit.name, _Kept(probabilities=result.probabilities.tolist(), batch_size=result.batch_size))
 
 
-def software() -> dict[str, str]:
+def software(engine: Library = "torch") -> dict[str, str]:
     """Versions of the packages that decide results."""
-    return {package: version(package) for package in _PACKAGES}
+    return {package: version(package) for package in _PACKAGES} | versions(engine)
 
 
 def _builder(card: System) -> str:
