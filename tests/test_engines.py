@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
+import cli
 import zoo
 from evaluate.drifting import sample, system_scores
 from evaluate.jobs import untrained
@@ -210,6 +212,16 @@ def test_auto_goes_by_its_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose("auto", "cpu", "fp32", many).why == "engine onnxruntime is not installed"
 
 
+@pytest.mark.parametrize("size", [(31, 48), (48, 31), (64, 64)])
+def test_fixed_padding_is_that_of_the_layer(size: tuple[int, int]) -> None:
+    from timm.layers import Conv2dSame
+
+    for kernel, stride, dilation in ((3, 2, 1), (5, 2, 1), (3, 1, 1), (3, 2, 2), (1, 3, 1)):
+        layer = Conv2dSame(4, 6, kernel, stride, dilation=dilation)
+        image = torch.randn(1, 4, *size)
+        torch.testing.assert_close(export._with_padding(layer, size)(image), layer(image))
+
+
 # ---- predictions --------------------------------------------------------------------------------
 
 
@@ -299,3 +311,37 @@ def test_drift_without_labels_says_what_it_lacks(tiny: System, test_set: TestSet
     told = found.metadata["drift"]
     assert (told["images"], told["threshold"], told["auc_reason"]) == (20, 0.5, "no labels")
     assert "ROC-AUC by n/a (no labels)" in " ".join(found.notes)
+
+
+def predicted(test_set: TestSet, output: Path, *words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(
+        cli.main, ["predict", "tiny", "--untrained", "0", "--test-set", test_set.path, "--output", str(output), *words]
+    )  # fmt: skip
+    return result.exit_code, result.stderr
+
+
+def test_the_command_says_what_auto_took_and_why(tiny: System, test_set: TestSet, tmp_path: Path) -> None:
+    code, said = predicted(test_set, tmp_path / "a.parquet", "--engine", "auto")
+    assert code == 0
+    why = "160 forward passes of each network do not pay for an export (500 would)"
+    assert f"note: Run by torch, which auto took since {why}." in said.splitlines()
+    metadata = read_predictions(tmp_path / "a.parquet").metadata
+    assert metadata["engine"] == {"engine": "torch", "why": why}
+
+
+def test_the_command_refuses_in_one_line_before_it_works(
+    tiny: System, test_set: TestSet, tmp_path: Path
+) -> None:
+    if not installed("onnxruntime"):
+        pytest.skip("needs the extra onnx")
+    code, said = predicted(test_set, tmp_path / "a.parquet", "--engine", "onnxruntime", "--precision", "bf16")
+    assert code == 4
+    (line,) = said.splitlines()
+    assert "engine onnxruntime has no bf16 on a CPU" in line
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_an_engine_is_about_networks_that_are_run() -> None:
+    result = CliRunner().invoke(cli.main, ["compare", "--no-latency", "--engine", "torch"])
+    assert result.exit_code == 2
+    assert "--engine is about networks that are run" in result.stderr
