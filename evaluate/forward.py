@@ -13,8 +13,9 @@ from evaluate.images import Pixels
 from evaluate.preprocess import normalise
 from evaluate.views import Floats, transform
 from zoo.card import Member
+from zoo.engines import Library, prepare
 from zoo.errors import MachineError
-from zoo.runtime import Precision, arithmetic, fold_batch_norm
+from zoo.runtime import Precision, arithmetic
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,7 +27,6 @@ CUDA_MOST = 256
 """The largest batch that is tried on a GPU; larger ones are not faster."""
 
 _CUDA_SHARE = 0.8
-_FOLD_SIDE = 64
 
 
 class Forward:
@@ -38,6 +38,7 @@ class Forward:
         device: Where it runs.
         precision: What it computes in.
         batch_size: Views at a time; chosen by device and memory where None.
+        engine: What runs it.
 
     Attributes:
         batch_size: What is in use; smaller than what was asked for where memory did not suffice.
@@ -51,14 +52,12 @@ class Forward:
         device: Literal["cpu", "cuda"],
         precision: Precision,
         batch_size: int | None,
+        engine: Library = "torch",
     ) -> None:
-        import torch
-
         self.member = member
         self.device = device
         self.precision = precision
-        folded = _folded(network, member)
-        self.network = folded.to(device=device).to(memory_format=torch.channels_last)
+        self.network = prepare(network, member, engine, precision, device)
         self.batch_size = batch_size or self._automatic()
 
     def __call__(
@@ -154,17 +153,6 @@ class Forward:
             peaks[size] = torch.cuda.max_memory_allocated()
         total = torch.cuda.get_device_properties(0).total_memory
         return largest_batch(peaks, _CUDA_SHARE * total)
-
-
-def _folded(network: nn.Module, member: Member) -> nn.Module:
-    """The network with its batch norms folded; tried on small images, which some networks do not take."""
-    import torch
-
-    metadata = [torch.zeros(1, member.metadata.features)] if member.metadata else []
-    try:
-        return fold_batch_norm(network, torch.zeros(1, 3, _FOLD_SIDE, _FOLD_SIDE), *metadata)
-    except (RuntimeError, AssertionError, ValueError, TypeError):
-        return fold_batch_norm(network, torch.zeros(1, 3, member.size, member.size), *metadata)
 
 
 def largest_batch(peaks: dict[int, int], limit: float) -> int:

@@ -20,6 +20,7 @@ import pandas as pd
 import zoo
 from evaluate import units, views
 from evaluate.decoding import decoding
+from evaluate.drifting import measure, sample
 from evaluate.features import metadata_features
 from evaluate.forward import Forward
 from evaluate.jobs import Job
@@ -29,6 +30,8 @@ from evaluate.preprocess import Geometry
 from evaluate.provenance import describe, notes
 from evaluate.testset import TestSet
 from evaluate.units import SHARD, Unit
+from zoo.engines import Choice, Engine, choose, versions
+from zoo.engines import check as check_engine
 from zoo.runtime import Device, Precision, check, tune_allocator
 
 Progress = Callable[[str, int, int], None]
@@ -36,6 +39,9 @@ Progress = Callable[[str, int, int], None]
 
 CHUNK_BYTES = 2**30
 """Memory for decoded pixels, unless a single unit needs more."""
+
+DRIFT_IMAGES = 8
+"""Images that the drift of a lower precision is measured on, unless told otherwise."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,18 +52,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         precision: What networks compute in.
         batch_size: Views at a time; chosen by device and memory where None.
         workers: Threads that decode images; all cores that this process may use where None.
+        engine: What runs networks; `auto` chooses for each system (`zoo.engines.choose`).
+        drift: Images that networks see in single precision in torch too, to tell how far a lower
+            precision moves their probabilities (`evaluate.drifting`); where None, 8 in a lower
+            precision and else none.
     """
 
     device: Device = "auto"
     precision: Precision = "fp32"
     batch_size: int | None = None
     workers: int | None = None
+    engine: Engine = "torch"
+    drift: int | None = None
+
+    @property
+    def drift_images(self) -> int:
+        """How many images drift is measured on."""
+        if self.drift is not None:
+            return self.drift
+        return DRIFT_IMAGES if self.precision in ("bf16", "fp16") else 0
 
 
 class _Work(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A unit with what is needed to compute it."""
 
     job: Job
+    choice: Choice
     unit: Unit
     features: npt.NDArray[np.float32] | None
 
@@ -92,10 +112,12 @@ def predict(
         One row per image, member and fold, for each system: the probability of melanoma.
 
     Raises:
-        MachineError: The device is not there, has no such precision, or memory does not suffice.
+        MachineError: The device or engine is not there or has no such precision, an engine's
+            probabilities are not those of torch, or memory does not suffice.
         InputError: A trained file does not fit, or the table lacks what metadata are made of.
     """
     device = check(settings.device, settings.precision)
+    check_engine(settings.engine, device, settings.precision)
     tune_allocator()
     works = [work for job in jobs for work in _works(job, test_set, settings, device)]
     found: dict[str, units.Result] = {}
@@ -115,15 +137,44 @@ def predict(
             done += unit.stop - unit.start
             if progress:
                 progress("predicting", done, total)
-    return [
+    finished = [
         _predictions([work for work in works if work.job is job], found, test_set, settings, device)
         for job in jobs
     ]
+    if settings.drift_images and test_set.images:
+        return _with_drift(finished, jobs, test_set, settings, progress)
+    return finished
 
 
-def _works(job: Job, test_set: TestSet, settings: Settings, device: str) -> Iterator[_Work]:
+def _with_drift(
+    finished: Sequence[Predictions],
+    jobs: Sequence[Job],
+    test_set: TestSet,
+    settings: Settings,
+    progress: Progress | None,
+) -> list[Predictions]:
+    """The predictions, which say how far they are from single precision in torch."""
+    exactly = msgspec.structs.replace(settings, precision="fp32", engine="torch", drift=0)
+    some = sample(test_set, settings.drift_images)
+    exact = predict(
+        jobs, some, exactly, progress and (lambda _, done, total: progress("measuring drift", done, total))
+    )
+    told = []
+    for found, reference in zip(finished, exact, strict=True):
+        moved = measure(found, reference, test_set.labels)
+        metadata = {**found.metadata, "drift": msgspec.to_builtins(moved)}
+        told.append(msgspec.structs.replace(found, metadata=metadata, notes=notes(found.system, metadata)))
+    return told
+
+
+def _works(
+    job: Job, test_set: TestSet, settings: Settings, device: Literal["cpu", "cuda"]
+) -> Iterator[_Work]:
     reads = any(training.member.metadata for training in job.trainings)
     features = metadata_features(job.card, test_set) if reads else None
+    choice = choose(
+        settings.engine, device, settings.precision, len(test_set.images) * job.card.views.distinct
+    )
     for training in job.trainings:
         own = features if training.member.metadata else None
         for start in range(0, len(test_set.images), SHARD):
@@ -136,8 +187,9 @@ def _works(job: Job, test_set: TestSet, settings: Settings, device: str) -> Iter
                 device=_device_name(device),
                 precision=settings.precision,
                 batch_size=settings.batch_size,
+                engine=(choice.engine, versions(choice.engine)),
             )
-            yield _Work(job=job, unit=unit, features=own)
+            yield _Work(job=job, choice=choice, unit=unit, features=own)
 
 
 def _chunks(works: Sequence[_Work]) -> Iterator[list[_Work]]:
@@ -178,6 +230,7 @@ def _computed(
                 device=device,
                 precision=settings.precision,
                 batch_size=settings.batch_size,
+                engine=same[0].choice.engine,
             )
             for work in same:
                 indexes = range(work.unit.start, work.unit.stop)
@@ -223,7 +276,8 @@ def _predictions(
             "precision": settings.precision,
             "batch_size": settings.batch_size or "auto",
             "batch_sizes": {member: sorted(sizes) for member, sizes in batch_sizes.items()},
-            "software": units.software(),
+            "engine": msgspec.to_builtins(works[0].choice),
+            "software": units.software(works[0].choice.engine),
         },
     )
     return Predictions(

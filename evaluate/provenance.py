@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 import zoo
+from evaluate import drift
+from zoo.engines import Choice
 
 if TYPE_CHECKING:
     from evaluate.jobs import Job, Training
@@ -57,9 +60,12 @@ def notes(system: str, metadata: Mapping[str, Any]) -> tuple[str, ...]:
         found.append(
             f"Untrained weights (seed {', '.join(map(str, sorted(seeds, key=str)))}): the scores mean nothing."
         )
+    found += _engine(metadata)
     precision = metadata.get("precision", "fp32")
     if precision != "fp32":
         found.append(f"Computed in {precision}, not in single precision.")
+    with suppress(msgspec.ValidationError):
+        found.append(drift.note(metadata.get("drift")))
     published = zoo.card(system).views if system in zoo.systems() else None
     taken = metadata.get("views")
     if published and isinstance(taken, Mapping) and _views(taken) != _views(msgspec.to_builtins(published)):
@@ -81,6 +87,17 @@ def _training(training: Training) -> dict[str, Any]:
     if training.path is None:
         return {**described, "untrained_seed": training.seed}
     return {**described, "file": training.path.name, "sha256": training.sha256}
+
+
+def _engine(metadata: Mapping[str, Any]) -> list[str]:
+    """What ran the networks, where it is not torch by default."""
+    with suppress(msgspec.ValidationError):
+        choice = msgspec.convert(metadata.get("engine"), Choice)
+        if choice.why:
+            return [f"Run by {choice.engine}, which auto took since {choice.why}."]
+        if choice.engine != "torch":
+            return [f"Run by {choice.engine}."]
+    return []
 
 
 def _list(metadata: Mapping[str, Any], key: str) -> Sequence[Any]:

@@ -21,6 +21,8 @@ from evaluate.skipped import without_skipped
 from evaluate.testset import read_test_set
 from weights.files import given, whole
 from weights.store import fetched_weights
+from zoo.engines import Engine
+from zoo.engines import check as check_engine
 from zoo.errors import UsageError
 from zoo.files import make_folder
 from zoo.runtime import Device, Precision, check
@@ -66,6 +68,8 @@ def predict_to(
     precision: Precision = "fp32",
     batch_size: int | None = None,
     workers: int | None = None,
+    engine: Engine = "torch",
+    drift: int | None = None,
     as_csv: bool = False,
     progress: Progress | None = None,
 ) -> Written:
@@ -94,6 +98,8 @@ def predict_to(
         precision: As of `Settings`.
         batch_size: As of `Settings`.
         workers: Threads that read and decode images; the cores where None.
+        engine: As of `evaluate.predict.Settings`.
+        drift: As of `evaluate.predict.Settings`.
         as_csv: Write the published layout too.
         progress: Called as images are checked and go through networks.
 
@@ -118,8 +124,10 @@ def predict_to(
         raise UsageError(
             f"{output}: predictions are Parquet; end it in .parquet and add --csv for a CSV beside it"
         )
-    settings = Settings(device=device, precision=precision, batch_size=batch_size, workers=workers)
-    check(device, precision)
+    settings = Settings(
+        device=device, precision=precision, batch_size=batch_size, workers=workers, engine=engine, drift=drift
+    )
+    check_engine(engine, check(device, precision), precision)
     make_folder(output.parent)
     job: Job
     if weights is not None or complete:

@@ -23,6 +23,7 @@ from evaluate.testset import TestImage
 from evaluate.views import Floats
 from zoo import cache
 from zoo.card import System
+from zoo.engines import Library, versions
 from zoo.kinds import origin
 
 SHARD = 16
@@ -39,11 +40,14 @@ _CODE = (
     "weights.layouts",
     "weights.untrained",
     "zoo.attention",
+    "zoo.engines",
+    "zoo.export",
     "zoo.exported",
     "zoo.kinds",
     "zoo.networks",
     "zoo.onnx_file",
     "zoo.runtime",
+    "zoo.sessions",
     "zoo.whole",
 )
 _PACKAGES = ("numpy", "opencv-python-headless", "timm", "torch")
@@ -93,7 +97,7 @@ def unit(
         images: All images of the test set.
         features: Their metadata, for members that read them.
         start: Index of the first image; up to `SHARD` belong to the unit.
-        settings: Precision, device and batch size.
+        settings: Precision, device, batch size, and the engine with its version.
     """
     stop = min(start + SHARD, len(images))
     rows = None if features is None else features[start:stop].tolist()
@@ -129,9 +133,9 @@ def keep(unit: Unit, result: Result) -> None:
     cache.keep(unit.name, _Kept(probabilities=result.probabilities.tolist(), batch_size=result.batch_size))
 
 
-def software() -> dict[str, str]:
+def software(engine: Library = "torch") -> dict[str, str]:
     """Versions of the packages that decide results."""
-    return {package: version(package) for package in _PACKAGES}
+    return {package: version(package) for package in _PACKAGES} | versions(engine)
 
 
 def _builder(card: System) -> str:

@@ -16,6 +16,8 @@ from evaluate.predict import Settings, predict
 from evaluate.predictions import Predictions, find, read_elsewhere
 from evaluate.testset import read_test_set
 from zoo.card import System
+from zoo.engines import Engine
+from zoo.engines import check as check_engine
 from zoo.errors import InputError, UsageError
 from zoo.runtime import Device, Precision, check
 
@@ -104,6 +106,8 @@ def run_systems(
     precision: Precision = "fp32",
     batch_size: int | None = None,
     workers: int | None = None,
+    engine: Engine = "torch",
+    drift: int | None = None,
     progress: Progress | None = None,
 ) -> Inputs:
     """Runs the systems that have all their trained files on a test set; the others stay without scores.
@@ -124,13 +128,15 @@ def run_systems(
         precision: What they compute in.
         batch_size: Views at a time; chosen by device and memory where None.
         workers: Threads that read and decode images; the cores where None.
+        engine: As of `evaluate.predict.Settings`.
+        drift: As of `evaluate.predict.Settings`.
         progress: Called as images are checked and go through networks.
 
     Raises:
         MelanomaZooError: No system has its trained files, images are damaged, or the table does not
             say which are melanomas, both of them.
     """
-    check(device, precision)
+    check_engine(engine, check(device, precision), precision)
     elsewhere = [read_elsewhere(system) for system in systems if not system.members]
     found, missing = weights.available(systems, folder)
     if not found:
@@ -151,7 +157,9 @@ def run_systems(
             f"{truth.path}: all {len(truth.table)} lesion images are of one class; scores need both"
             + (", take a larger --limit" if limit else "")
         )
-    settings = Settings(device=device, precision=precision, batch_size=batch_size, workers=workers)
+    settings = Settings(
+        device=device, precision=precision, batch_size=batch_size, workers=workers, engine=engine, drift=drift
+    )
     return Inputs(
         predictions=(*predict(jobs, images, settings, progress), *elsewhere),
         labels=truth,

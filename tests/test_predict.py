@@ -147,7 +147,9 @@ def test_a_file_of_predictions_tells_how_they_were_made(
     tiny: System, test_set: TestSet, tmp_path: Path
 ) -> None:
     trained_files(tiny, tmp_path / "w")
-    (found,) = predict([job(tiny, tmp_path / "w", number_of_views=4)], test_set, Settings(precision="bf16"))
+    (found,) = predict(
+        [job(tiny, tmp_path / "w", number_of_views=4)], test_set, Settings(precision="bf16", drift=0)
+    )
     write_predictions(found, tmp_path / "tiny.parquet")
     read = read_predictions(tmp_path / "tiny.parquet")
     assert read.system == "tiny"

@@ -7,6 +7,7 @@ least 1. Attribute names are part of the contract: published files are keyed by 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -188,7 +189,8 @@ class S2MLPv2(nn.Module):
 def _shift_quarters(x: Tensor, moves: tuple[tuple[int, int], ...]) -> Tensor:
     """Shifts each quarter of the channels of a map (N, H, W, C) by its own (dimension, step)."""
     channels = x.shape[3]
-    quarters = x.tensor_split((channels // 4, channels // 2, channels * 3 // 4), dim=3)
+    ends = (0, channels // 4, channels // 2, channels * 3 // 4, channels)
+    quarters = [x[..., start:stop] for start, stop in pairwise(ends)]
     return torch.cat([_shift(part, *move) for part, move in zip(quarters, moves, strict=True)], dim=3)
 
 

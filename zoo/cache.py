@@ -92,7 +92,12 @@ def keep(name: str, result: object) -> None:
     try:
         write(folder() / f"{name}.json", msgspec.json.encode(result))
     except MachineError:
-        _warn_once(folder())
+        warn_unwritable()
+
+
+def warn_unwritable() -> None:
+    """Says once on the log that nothing can be kept in the folder."""
+    _warn_once(folder())
 
 
 def recall(

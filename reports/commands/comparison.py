@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 @clinical_options
 def compare(
     systems: tuple[str, ...], request: Request, test_set: Path | None, weights: Path | None,
-    limit: int | None, on_error: str, views: int | None, precision: str, batch_size: int | None, workers: int | None, **options: Any,
+    limit: int | None, on_error: str, views: int | None, precision: str, batch_size: int | None, workers: int | None,
+    engine: str, drift: int | None, **options: Any,
 ) -> None:  # fmt: skip
     """Compare SYSTEMS (all by default): parameters, operations, latency, and scores where given.
 
@@ -57,6 +58,7 @@ def compare(
 
     running = {
         "views": views, "on_error": on_error, "limit": limit, "precision": precision, "batch_size": batch_size, "workers": workers,
+        "engine": engine, "drift": drift,
     }  # fmt: skip
     _report(
         functools.partial(run, request=request), systems, "comparison",

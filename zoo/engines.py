@@ -1,0 +1,205 @@
+"""Which library runs a network: torch, ONNX Runtime or OpenVINO.
+
+All of them compute in single precision unless a lower one is asked for. The last two run what
+`zoo.export` makes of a network, and only after their probabilities were compared with those of torch.
+"""
+
+from __future__ import annotations
+
+from functools import cache as memoised
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Literal, get_args
+
+import msgspec
+
+from zoo import cache
+from zoo.errors import MachineError
+from zoo.runtime import Precision
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from zoo.card import Member
+    from zoo.export import Check
+
+Engine = Literal["auto", "torch", "onnxruntime", "openvino"]
+Library = Literal["torch", "onnxruntime", "openvino"]
+
+ENGINES: tuple[str, ...] = get_args(Engine)
+"""What may be asked for; `auto` is one of the others, by the rule of `choose`."""
+
+WORTH_EXPORTING = 500
+"""Forward passes of one network from which `auto` takes an engine that needs an export.
+
+An export and its check take about as long as this many passes are quicker for it: measured with
+EfficientNet-B3 at 384 px on two cores, and larger networks pay for theirs sooner.
+"""
+
+_EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
+_PACKAGES = {"torch": (), "onnxruntime": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """The library that runs a network.
+
+    Attributes:
+        engine: Its name.
+        why: Why `auto` took it; empty where it was asked for by name.
+    """
+
+    engine: Library
+    why: str = ""
+
+
+def installed(engine: Library) -> bool:
+    """Whether the packages of an engine are there."""
+    try:
+        versions(engine)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def versions(engine: Library) -> dict[str, str]:
+    """The packages that an engine has beyond those that every run needs, and their versions."""
+    return {package: version(package) for package in _PACKAGES[engine]}
+
+
+def check(engine: Engine, device: Literal["cpu", "cuda"], precision: Precision) -> None:
+    """Makes sure that an engine is there and can do what is asked.
+
+    Raises:
+        MachineError: It is not installed, or does not run on the device or in the precision.
+    """
+    if engine == "auto" or engine == "torch":
+        return
+    if not installed(engine):
+        raise MachineError(
+            f"engine {engine} is not installed; pip install 'melanoma-zoo[{_EXTRAS[engine]}]', "
+            "or choose --engine torch"
+        )
+    if device != "cpu":
+        raise MachineError(f"engine {engine} runs on CPUs only; choose --device cpu or --engine torch")
+    if engine == "onnxruntime" and precision != "fp32":
+        raise MachineError(
+            f"engine onnxruntime has no {precision} on a CPU; choose --precision fp32, "
+            "or --engine torch or openvino"
+        )
+    if engine == "openvino" and _CAPABILITIES.get(precision, "") not in _openvino_capabilities():
+        raise MachineError(
+            f"engine openvino has no {precision} on this CPU; choose --precision fp32, or --engine torch"
+        )
+
+
+def choose(asked: Engine, device: Literal["cpu", "cuda"], precision: Precision, forwards: int) -> Choice:
+    """The engine that is meant. For `auto` the answer is the same at every run on a machine.
+
+    Args:
+        asked: By name, or `auto`.
+        device: Where networks run.
+        precision: What they compute in.
+        forwards: Views that go through each network: images × distinct views.
+
+    >>> choose("auto", "cpu", "fp32", 20).why
+    '20 forward passes of each network do not pay for an export (500 would)'
+    """
+    if asked != "auto":
+        return Choice(engine=asked)
+    if device == "cuda":
+        return Choice(engine="torch", why="there is a GPU")
+    if forwards < WORTH_EXPORTING:
+        return Choice(
+            engine="torch",
+            why=f"{forwards:,} forward passes of each network do not pay for an export ({WORTH_EXPORTING} would)",
+        )
+    wanted: Library = "onnxruntime" if precision == "fp32" else "openvino"
+    try:
+        check(wanted, device, precision)
+    except MachineError as error:
+        return Choice(engine="torch", why=str(error).partition(";")[0])
+    return Choice(
+        engine=wanted, why=f"{forwards:,} forward passes of each network on a CPU in {precision} pay for an export"
+    )  # fmt: skip
+
+
+def prepare(
+    network: nn.Module,
+    member: Member,
+    engine: Library,
+    precision: Precision,
+    device: Literal["cpu", "cuda"],
+) -> nn.Module:
+    """A network as an engine runs it: called with images (and metadata), it returns logits.
+
+    It is to be called inside `zoo.runtime.arithmetic`, which sets torch's precision; the other
+    engines have theirs built in.
+
+    Args:
+        network: In eval mode, on the CPU; it is left as it is.
+        member: Its card's entry.
+        engine: What runs it.
+        precision: What it computes in.
+        device: Where it runs.
+
+    Raises:
+        MachineError: As of `check`; the network cannot be exported; or the engine's probabilities
+            in single precision are further from those of torch than `zoo.export.TOLERANCE`.
+    """
+    import torch
+
+    from zoo import export
+
+    check(engine, device, precision)
+    if engine == "torch":
+        folded = export.fold(network, member)
+        return folded.to(device=device).to(memory_format=torch.channels_last)
+    made = export.export(network, member)
+    try:
+        single = _session(engine, made.model, "fp32")
+    except ValueError as error:
+        if made.fresh:
+            raise MachineError(f"{member.name}: {error}; choose --engine torch") from error
+        # What was kept is broken: a disk, or somebody's hand.
+        made = export.export(network, member, anew=True)
+        single = _session(engine, made.model, "fp32")
+    _verify(network, member, engine, made.name, single)
+    return single if precision == "fp32" else _session(engine, made.model, precision)
+
+
+def _session(engine: Library, model: bytes, precision: Precision) -> nn.Module:
+    import torch
+
+    from zoo.sessions import OnnxRuntime, OpenVino
+
+    # torch counts physical cores, and hears OMP_NUM_THREADS.
+    threads = torch.get_num_threads()
+    if engine == "onnxruntime":
+        return OnnxRuntime(model, threads)
+    return OpenVino(model, threads, _HINTS[precision])
+
+
+def _verify(network: nn.Module, member: Member, engine: Library, name: str, session: nn.Module) -> None:
+    """Refuses an engine whose results are off; what was found good once is not computed again."""
+    from zoo import export
+
+    key = cache.key("checked", name, engine, versions(engine), code=("zoo.engines", "zoo.sessions"))
+    found: Check | None = cache.load(key, export.Check)
+    if found is None:
+        found = export.compare(network, session, member)
+        if found.close:
+            cache.keep(key, found)
+    if not found.close:
+        raise MachineError(
+            f"{member.name}: engine {engine} in fp32 differs from torch by {found.probabilities:.1e} in a "
+            f"probability and {found.logits:.1e} of the largest logit, on seeded images "
+            f"(up to {export.TOLERANCE:.0e} and {export.RELATIVE:.0e} are rounding); choose --engine torch"
+        )
+
+
+@memoised
+def _openvino_capabilities() -> tuple[str, ...]:
+    import openvino
+
+    return tuple(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
