@@ -67,12 +67,10 @@ def prepared(row: Row, weights: Path) -> None:
 def measure(row: Row, images: Path, weights: Path, only_prepare: bool) -> None:
     """Runs one row in this process, and prints its time, peak memory and probabilities as JSON."""
     import albumentations  # noqa: F401 (imports are not measured)
-    import cv2
     import pandas  # noqa: F401
     import timm  # noqa: F401
     import torch  # noqa: F401
 
-    cv2.setNumThreads(1)
     start = time.perf_counter()
     scores: Any = []
     if only_prepare:
@@ -177,6 +175,10 @@ def _report(
     )
     print(
         f"{rounds} {'run' if rounds == 1 else 'runs, medians'}; weights are random, so drift is that of no trained network.\n"
+    )
+    print(
+        f"A batch of more than {count} is one of {count}. Peak memory is that of the process itself, without the "
+        "workers that the loop decodes in.\n"
     )
     print(
         f"{machine.cpu}, {machine.cores} cores, {default_threads()} threads, {machine.memory_gib} GiB; {machine.os},"

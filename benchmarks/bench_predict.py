@@ -65,6 +65,8 @@ def loop(files: list[Path], weights: Path, batch_size: int, device: str, precisi
     network.to(device).eval()
     loader = DataLoader(Images(), batch_size=batch_size, num_workers=os.cpu_count() or 1)
     found = []
+    # What stands as fp32 is fp32 on a GPU too, as in `predict`.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     with torch.no_grad(), torch.autocast(device, dtype=low, enabled=low is not None):
         for images in loader:
@@ -95,12 +97,10 @@ def ours(files: list[Path], weights: Path, batch_size: int | None, device: str, 
 def measure(what: str, files: list[Path], weights: Path, batch: int, device: str, precision: str) -> None:
     """Runs one of them in this process, and prints its time, peak memory and probabilities as JSON."""
     import albumentations  # noqa: F401 (imports are not measured)
-    import cv2
     import pandas  # noqa: F401
     import timm  # noqa: F401
     import torch
 
-    cv2.setNumThreads(1)
     run = loop if what == "loop" else ours
     start = time.perf_counter()
     probabilities = run(files, weights, batch or None, device, precision)  # type: ignore[arg-type]
