@@ -57,7 +57,12 @@ class Forward:
         self.member = member
         self.device = device
         self.precision = precision
-        self.network = prepare(network, member, engine, precision, device)
+        try:
+            self.network = prepare(network, member, engine, precision, device)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise self._too_large() from error
         self.batch_size = batch_size or self._automatic()
 
     def __call__(
@@ -120,15 +125,18 @@ class Forward:
 
     def _halve(self) -> None:
         if self.batch_size == 1:
-            raise MachineError(
-                f"{self.member.name}: memory does not suffice for one image of {self.member.size} px on "
-                f"{self.device}; free some, choose another device, or leave this member out (--members)"
-            )
+            raise self._too_large()
         self.batch_size //= 2
         if self.device == "cuda":
             import torch
 
             torch.cuda.empty_cache()
+
+    def _too_large(self) -> MachineError:
+        return MachineError(
+            f"{self.member.name}: memory does not suffice for one image of {self.member.size} px on "
+            f"{self.device}; free some, choose another device, or leave this member out (--members)"
+        )
 
     def _moved(self, tensor: Tensor) -> Tensor:
         """On the device; without waiting for the copy where there is a GPU."""

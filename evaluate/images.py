@@ -69,7 +69,7 @@ class _FlawError(Exception):
         self.reason, self.mend = reason, mend
 
 
-def decode(path: Path) -> Pixels:
+def decode(path: Path, data: bytes | None = None) -> Pixels:
     """The pixels of a JPEG or PNG image.
 
     * Orientation: turned upright as Exif says, in JPEG and in PNG (and where other segments come
@@ -85,6 +85,7 @@ def decode(path: Path) -> Pixels:
 
     Args:
         path: The file; its content decides what it is, not its name.
+        data: What it holds, where that was read already.
 
     Returns:
         RGB of shape (height, width, 3).
@@ -94,7 +95,7 @@ def decode(path: Path) -> Pixels:
             animation, or larger than `LARGEST`. A single wrong bit inside the coded pixels of a JPEG
             may stay unseen: only a checksum of the file can tell it.
     """
-    return _decoded(path, read(path), whole=True)
+    return _decoded(path, read(path) if data is None else data, whole=True)
 
 
 def check(path: Path, data: bytes | None = None) -> None:

@@ -259,7 +259,7 @@ def _from_diagnosis(levels: pd.DataFrame, diagnoses: Diagnoses, path: Path) -> p
     if len(undecided):
         unknown = sorted({joined(row) for _, row in undecided.drop_duplicates().iterrows()})
         raise InputError(
-            f"{path}: row {undecided.index[0]} and {len(undecided) - 1} more: cannot tell whether these "
+            f"{path}: {len(undecided)} rows, the first is row {undecided.index[0]}: cannot tell whether these "
             f"diagnoses are melanoma: {'; '.join(unknown)}; "
             "list them in a table of your own (--diagnoses FILE)"
         )

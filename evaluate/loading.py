@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import weights
-from evaluate.jobs import Training
+from evaluate.jobs import Job, Training
 from weights.untrained import enliven
-from zoo.errors import CardError
+from zoo.card import Member
+from zoo.errors import CardError, CheckpointError
+from zoo.files import sha256
 from zoo.networks import assemble
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ def network(training: Training, build: Builder | None = None) -> nn.Module:
     if training.member.complete:
         return build(training.member).eval()
     if training.path is not None:
-        return weights.load(build(training.member), training.path).eval()
+        made = weights.load(_blank(training.member, build), training.path).eval()
+        if training.sha256 and sha256(training.path) != training.sha256:
+            raise CheckpointError(f"{training.path}: has changed since it was checked; run again")
+        return made
     # Trainings of one member differ, and so do their random weights.
     seed = (training.seed or 0) + training.fold
     with torch.random.fork_rng(devices=[]):
@@ -55,6 +60,42 @@ def network(training: Training, build: Builder | None = None) -> nn.Module:
         # Some networks take images of one size alone.
         enliven(made, seed, features, training.member.size)
     return made
+
+
+def check(job: Job, build: Builder | None = None) -> None:
+    """Makes sure that all trained files of a system fit its networks, before the first of them runs.
+
+    Raises:
+        CheckpointError: Some do not; one message has all of them.
+    """
+    wrong = []
+    blanks: dict[str, nn.Module] = {}
+    for training in job.trainings:
+        if training.path is None or training.member.complete:
+            continue
+        name = training.member.name
+        if name not in blanks:
+            blanks = {name: _blank(training.member, build or assemble)}
+        try:
+            weights.check(blanks[name], training.path)
+        except CheckpointError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise CheckpointError("; ".join(wrong))
+
+
+def _blank(member: Member, build: Builder) -> nn.Module:
+    """A network to load a file into: without numbers of its own, where the standard assembly makes it."""
+    import torch
+
+    if build is assemble:
+        with torch.device("meta"):
+            made = build(member)
+        kept = made.state_dict().keys()
+        # A buffer that is in no file would stay without numbers.
+        if all(name in kept for name, _ in made.named_buffers()):
+            return made.eval()
+    return build(member).eval()
 
 
 def probe(training: Training, batch: int) -> list[Tensor]:

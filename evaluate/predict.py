@@ -217,11 +217,11 @@ def _computed(
         for index in range(work.unit.start, work.unit.stop):
             wanted.setdefault(index, set()).add(work.geometry)
     position = {index: place for place, index in enumerate(wanted)}
-    files = [test_set.images[index].path for index in wanted]
+    images = [test_set.images[index] for index in wanted]
     by_network: dict[tuple[str, str, int], list[_Work]] = {}
     for work in chunk:
         by_network.setdefault(work.network, []).append(work)
-    with decoding(files, list(wanted.values()), settings.workers or _cores()) as pixels:
+    with decoding(images, list(wanted.values()), settings.workers or _cores()) as pixels:
         for same in by_network.values():
             job, training = same[0].job, same[0].unit.training
             forward = Forward(

@@ -14,6 +14,7 @@ from evaluate.alignment import align
 from evaluate.jobs import Job, trained
 from evaluate.jobs import untrained as random
 from evaluate.labels import Labels
+from evaluate.loading import check as check_files
 from evaluate.predict import Progress, Settings, predict
 from evaluate.predictions import Predictions, write_predictions
 from evaluate.published import write_published
@@ -135,6 +136,7 @@ def predict_to(
         place = own if own.is_dir() else weights or Path()
         files = complete or given(card, [place], members=members, folds=folds, stage=stage)
         job = trained(card, files, number_of_views=views)
+        check_files(job, zoo.builder(card.name))
     else:
         job = random(card, untrained or 0, members=members, folds=folds, number_of_views=views)
     images = read_test_set(

@@ -40,6 +40,8 @@ def read_csv(path: Path, text: Iterable[str]) -> pd.DataFrame:
         raise InputError(f"{path}: cannot be read as a CSV table: {' '.join(str(error).split())}") from error
     except pd.errors.EmptyDataError as error:
         raise InputError(f"{path}: the file is empty") from error
+    if len(frame.columns) == 1 and ";" in str(frame.columns[0]):
+        raise InputError(f"{path}: its columns are separated by semicolons; save it with commas")
     frame.index = pd.RangeIndex(2, len(frame) + 2, name="row")
     frame = frame.dropna(how="all")
     if frame.empty:

@@ -9,8 +9,10 @@ from typing import Literal
 import msgspec
 
 import weights
+import zoo
 from evaluate.jobs import trained
 from evaluate.labels import Labels, read_labels
+from evaluate.loading import check as check_files
 from evaluate.overlap import TrainingTable, read_training_table
 from evaluate.predict import Settings, predict
 from evaluate.predictions import Predictions, find, read_elsewhere
@@ -142,6 +144,8 @@ def run_systems(
     if not found:
         raise InputError(f"no system has all its trained files: {'; '.join(missing.values())}")
     jobs = [trained(card, found[card.name], number_of_views=views) for card in systems if card.name in found]
+    for job in jobs:
+        check_files(job, zoo.builder(job.card.name))
     images = read_test_set(
         test_set, labels, columns=columns, diagnoses=diagnoses, on_error=on_error, limit=limit,
         workers=workers or 2, progress=progress,

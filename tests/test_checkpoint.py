@@ -372,8 +372,23 @@ def test_a_changed_byte_is_noticed_or_does_not_matter(part: float, mask: int, tm
         assert all(torch.equal(found[key], value) for key, value in whole.items())
 
 
+class _Run:
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("this must never be printed",)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_of_an_older_kind_is_not_run_either(
+    protocol: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.pth").write_bytes(pickle.dumps({"conv.weight": _Run()}, protocol=protocol))
+    with pytest.raises(CheckpointError, match=r"a\.pth: needs code to be read"):
+        read(tmp_path / "a.pth")
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a.h5"])
-@pytest.mark.parametrize("content", [b"<html>please log in</html>", pickle.dumps({"a": 1}), b"\0" * 100])
+@pytest.mark.parametrize("content", [b"<html>please log in</html>", b"PK\x05\x06" * 20, b"\0" * 100])
 def test_another_file_under_the_name(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     refused(tmp_path / name, "damaged, cut short, or not the kind of file that its name says; fetch it again")

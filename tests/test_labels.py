@@ -141,7 +141,7 @@ REFUSED = {
     "missing diagnosis": ("isic_id,diagnosis\nA,melanoma\nB,\n", "row 3 has no diagnosis"),
     "unknown diagnoses": (
         "isic_id,diagnosis\nA,melanoma\nB,blob\nC,nevus\nD,smudge\nE,blob\n",
-        "row 3 and 2 more: cannot tell whether these diagnoses are melanoma: blob; smudge",
+        "3 rows, the first is row 3: cannot tell whether these diagnoses are melanoma: blob; smudge",
     ),
     "undecided malignant": (
         "isic_id,diagnosis_1,diagnosis_2\nA,Malignant,\nB,Benign,\nC,Malignant,Collision - At least one malignant proliferation\n",

@@ -187,7 +187,9 @@ class Decodes(list[str]):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         decode = decoding.decode
-        monkeypatch.setattr(decoding, "decode", lambda path: (self.append(path.name), decode(path))[1])
+        monkeypatch.setattr(
+            decoding, "decode", lambda path, data: (self.append(path.name), decode(path, data))[1]
+        )
 
 
 class Runs(list[int]):
@@ -504,6 +506,53 @@ def test_what_is_wrong_is_told_before_anything_runs(
     with pytest.raises(MachineError, match="tf32"):
         predict([untrained(tiny, 0)], test_set, Settings(precision="tf32", device="cpu"))
     assert runs == []
+
+
+def test_all_files_that_do_not_fit_are_named_together(tiny: System, tmp_path: Path) -> None:
+    trained_files(tiny, tmp_path / "w")
+    for fold, content in enumerate((b"PK\x03\x04 cut short", None)):
+        path = tmp_path / "w" / f"small_fold{fold}.pth"
+        if content:
+            path.write_bytes(content)
+        else:
+            torch.save({"head.bias": torch.zeros(7)}, path)
+    with pytest.raises(CheckpointError) as raised:
+        loading.check(job(tiny, tmp_path / "w"))
+    said = str(raised.value)
+    assert "small_fold0.pth: damaged, cut short" in said
+    assert "small_fold1.pth: does not fit this network" in said
+
+
+def test_a_file_that_changes_during_the_run_is_not_kept_under_the_old_checksum(
+    tiny: System, folder: Path, tmp_path: Path, kept: Path
+) -> None:
+    place = tmp_path / "set"
+    place.mkdir()
+    for file in folder.iterdir():
+        (place / file.name).write_bytes(file.read_bytes())
+    test_set = read_test_set(place)
+    Image.new("RGB", (60, 60), "brown").save(place / "ISIC_0000005.jpg")
+    with pytest.raises(InputError, match=r"ISIC_0000005\.jpg: has changed since it was checked; run again"):
+        predict([untrained(tiny, 0)], test_set)
+    trained_files(tiny, tmp_path / "w")
+    given = job(tiny, tmp_path / "w")
+    torch.save(zoo.build("tiny", seed=99).state_dict(), tmp_path / "w" / "small_fold0.pth")
+    with pytest.raises(
+        CheckpointError, match=r"small_fold0\.pth: has changed since it was checked; run again"
+    ):
+        predict([given], read_test_set(place))
+    assert not list(kept.glob("probabilities-*"))
+
+
+def test_memory_that_ends_while_a_network_is_prepared_is_said(
+    tiny: System, test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(forward, "prepare", full)
+    with pytest.raises(MachineError, match="small: memory does not suffice"):
+        predict([untrained(tiny, 0)], test_set)
 
 
 def test_a_file_that_settles_an_assumption_decides(test_set: TestSet, tmp_path: Path) -> None:

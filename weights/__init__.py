@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weights.layouts import official_keys
 
 if TYPE_CHECKING:
-    from weights.checkpoint import load
+    from weights.checkpoint import check, load
     from weights.checksums import manifest, pin, verify
     from weights.converting import convert
     from weights.files import WeightFile, available, find
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "WeightFile": "files",
     "available": "files",
+    "check": "checkpoint",
     "convert": "converting",
     "find": "files",
     "load": "checkpoint",
@@ -39,6 +40,7 @@ _HOMES = {
 __all__ = [
     "WeightFile",
     "available",
+    "check",
     "convert",
     "find",
     "load",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from weights import keras
 from weights.layouts import detect, official_keys
-from weights.settling import changes
+from weights.settling import Change, changes
 from zoo.errors import CheckpointError, MelanomaZooError
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -46,6 +46,20 @@ def load(network: AnyModule, path: Path | str, layout: str | None = None) -> Any
         UsageError: There is no such layout.
         MachineError: The file needs h5py, which is not installed.
     """
+    values, adapted = _fitted(network, Path(path), layout)
+    state = network.state_dict()
+    meta = any(tensor.is_meta for tensor in state.values())
+    for change in adapted:
+        change.apply()
+    counters = {
+        key: torch.zeros((), dtype=torch.int64) for key in network.state_dict().keys() - values.keys()
+    }
+    network.load_state_dict({**values, **counters}, assign=meta)
+    return network
+
+
+def _fitted(network: nn.Module, path: Path, layout: str | None) -> tuple[dict[str, Tensor], list[Change]]:
+    """The values of a trained file by our keys, and what must change in the network to take them."""
     found = read(path)
     try:
         layout = layout or detect(network, found)
@@ -70,12 +84,23 @@ def load(network: AnyModule, path: Path | str, layout: str | None = None) -> Any
             "check the card's backbone, attention, classes and metadata, or name another layout"
         )
     values = {ours: _checked(found[key], state[ours].dtype, f"{path}: {key}") for key, ours in names.items()}
-    counters = {key: torch.zeros((), dtype=torch.int64) for key in state.keys() - values.keys()}
-    meta = any(tensor.is_meta for tensor in state.values())
-    for change in adapted:
-        change.apply()
-    network.load_state_dict({**values, **counters}, assign=meta)
-    return network
+    return values, adapted
+
+
+def check(network: nn.Module, path: Path | str, layout: str | None = None) -> None:
+    """Makes sure that `load` would put a trained file into a network; nothing is changed.
+
+    Args:
+        network: The network; on the meta device too.
+        path: As of `load`.
+        layout: As of `load`.
+
+    Raises:
+        CheckpointError: As of `load`.
+        UsageError: As of `load`.
+        MachineError: As of `load`.
+    """
+    _fitted(network, Path(path), layout)
 
 
 def read(path: Path | str) -> dict[str, Tensor]:
@@ -155,9 +180,11 @@ def _unpickled(path: Path, mmap: bool = False) -> Any:
         with warnings.catch_warnings(action="ignore"):  # on kinds of files and tensors refused just below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (pickle.UnpicklingError, RuntimeError) as error:
-        if code := re.search(r"GLOBAL (\S+)|(TorchScript)", str(error)):
+        # Instructions below 128 are letters: the file is no pickle but a text.
+        if code := re.search(r"GLOBAL (\S+)|(TorchScript)|Unsupported (operand (?:1[3-9]|2)\d)", str(error)):
+            named = next(filter(None, code.groups())).replace("operand", "pickle instruction")
             raise CheckpointError(
-                f"{path}: needs code to be read ({code[1] or code[2]}), which is never run; "
+                f"{path}: needs code to be read ({named}), which is never run; "
                 "save it again as a plain state_dict: torch.save(network.state_dict(), path)"
             ) from error
         raise
