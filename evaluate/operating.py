@@ -16,7 +16,7 @@ from evaluate.estimate import estimate
 from evaluate.labels import Labels
 from evaluate.measure import measure, resampled, threshold
 from evaluate.metrics import Counts, Floats, Ranking
-from evaluate.paired import Difference, differences, groups
+from evaluate.paired import Difference, differences, groups, mixed
 from evaluate.points import COMPARED, FIGURES
 from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import Column, OperatingPoint
@@ -107,7 +107,8 @@ def operating_points(
     do not depend on it (Deeks & Altman 2004, BMJ 329, 168).
 
     Sensitivity and specificity of all pairs of systems are compared in the same resamples, and by
-    McNemar's exact test where both thresholds are locked.
+    McNemar's exact test where both thresholds are locked. Where one is locked and the other is not,
+    the difference is given and not tested: the threshold that the test set chose is flattered.
 
     Do not trust a wanted sensitivity to be reached elsewhere: a threshold is as good as the
     development images are like the patients it is used on. Figures at one threshold say nothing
@@ -238,7 +239,8 @@ def _compared(
         clusters,
     )
     names = [each.name for each in systems]
-    return differences(names, columns, values[:, places], drawn[:, places], seed, size, textbook)
+    unlike = mixed(columns, [[not each.locked] * len(columns) for each in systems])
+    return differences(names, columns, values[:, places], drawn[:, places], seed, size, textbook, unlike)
 
 
 def _with_letters(rows: Sequence[AtPoint], found: Sequence[Difference]) -> list[AtPoint]:

@@ -14,7 +14,7 @@ from evaluate.skipped import note
 from evaluate.subgroups import Subgroups
 from reports.differences import reference
 from reports.figures import estimate, with_sign
-from reports.operating import CHOSEN, estimated, separation
+from reports.operating import CHOSEN, estimated, left_open, separation
 from reports.record import Record
 from reports.render import Table
 
@@ -107,7 +107,8 @@ def _at_points(record: Record, scores: Scores) -> list[str]:
     own = [each for each in scores.differences if each.metric == "specificity"]
     apart = sum(each.separable is True for each in own)
     return [
-        f"{apart} of {len(own)} pairs can be told apart by specificity at that sensitivity (Holm over all)."
+        f"{apart} of {len(own)} pairs can be told apart by specificity at that sensitivity (Holm over all)"
+        f"{left_open(own)}."
     ]
 
 

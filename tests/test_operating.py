@@ -326,3 +326,31 @@ def test_mcnemar_at_locked_thresholds_keeps_its_word():
     error = (0.05 * 0.95 / studies) ** 0.5
     assert all(each / studies < 0.05 + 2.5 * error for each in alarms.values()), alarms
     assert all(each > 0 for each in alarms.values()), alarms
+
+
+def test_a_locked_and_a_chosen_threshold_are_not_compared(development):
+    """The chosen one is flattered: at one sensitivity it reaches it, and the other may not."""
+    good = np.clip(0.2 + 0.6 * TRUTH + 0.05 * np.random.default_rng(1).normal(size=160), 0.01, 0.99)
+    three = [predictions(good), predictions(good, "b"), predictions(system="c")]
+    locked = read_development([development(scores=[0.95] * 10)])  # Far too high: nothing is called.
+    (comparison,) = operating_points(three, labels(), [AT_90], development=locked).comparisons
+    by_pair = {(each.a, each.b, each.metric): each for each in comparison.differences}
+    for other in ("b", "c"):
+        found = by_pair["sge_b3", other, "sensitivity"]
+        assert (found.p, found.p_adjusted, found.separable) == (None, None, None)
+        assert found.reason == "one threshold locked, one chosen on this test set"
+        assert found.value is not None and found.low is not None and found.high < 0
+    assert by_pair[
+        "b", "c", "specificity"
+    ].separable  # Both chosen: compared as ever, and Holm over this pair.
+    assert by_pair["b", "c", "specificity"].p_adjusted == by_pair["b", "c", "specificity"].p
+    rows = operating_points(three, labels(), [AT_90], development=locked).rows
+    assert set(rows[0].metrics["specificity"].group) == {
+        *rows[1].metrics["specificity"].group, *rows[2].metrics["specificity"].group
+    }  # fmt: skip
+    two = operating_points(three[:2], labels(), [AT_90], development=locked)
+    assert {metric.group for row in two.rows for metric in row.metrics.values()} == {""}
+    own = {each.metric: each for each in score(three[:2], labels(), development=locked).differences}
+    assert own["sensitivity"].mixed and own["specificity"].separable is None and own["specificity"].p is None
+    assert own["roc_auc"].p is not None and not own["roc_auc"].mixed
+    assert own["accuracy"].p is not None
