@@ -15,17 +15,19 @@ from evaluate import checks_labels, checks_scores, checks_training
 from evaluate.alignment import Aligned, align
 from evaluate.development import Development
 from evaluate.duplicates import ImageHashes, near_duplicates
-from evaluate.findings import SEVERITIES, AuditFinding, Evidence, Outcome, many
+from evaluate.findings import SEVERITIES, AuditFinding, Evidence, Outcome
 from evaluate.labels import Labels
 from evaluate.overlap import TrainingTable, overlap, without
 from evaluate.power import LARGEST_RESAMPLES, Detectable, detectable
 from evaluate.predictions import Predictions, card_of, files_of, read_predictions, system_of
 from evaluate.scores import Scores, score
 from evaluate.skipped import without_skipped
+from evaluate.words import many
 from zoo.errors import InputError
 
 CHECKS: tuple[Callable[[Evidence], Outcome], ...] = (
     checks_training.shared_with_training,
+    checks_training.shared_with_development,
     checks_training.images_shared_with_training,
     checks_training.near_duplicate_images,
     checks_training.pseudo_labels,
@@ -210,6 +212,7 @@ def audit(
         runs=tuple(runs),
         images=images,
         train_images=train_images,
+        development=development or {},
     )
     outcomes = {check: check(evidence) for check in CHECKS}
     found = [finding for outcome in outcomes.values() if not isinstance(outcome, str) for finding in outcome]

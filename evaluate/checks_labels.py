@@ -8,8 +8,9 @@ from __future__ import annotations
 import pandas as pd
 
 from evaluate.classes import closed_classes, diagnoses, most_specific, read_classes, trained_classes
-from evaluate.findings import AuditFinding, Evidence, Outcome, listed, many
+from evaluate.findings import AuditFinding, Evidence, Outcome, listed
 from evaluate.predictions import card_of
+from evaluate.words import many
 
 FEWEST_EVENTS = 100
 """Of either class: Collins, Ogundimu & Altman, Sample size considerations for the external validation

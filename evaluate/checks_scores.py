@@ -12,10 +12,11 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from evaluate.alignment import align
-from evaluate.findings import AuditFinding, Evidence, Outcome, listed, many
+from evaluate.findings import AuditFinding, Evidence, Outcome, listed
 from evaluate.metrics import Floats
 from evaluate.power import area
 from evaluate.predictions import card_of
+from evaluate.words import many
 
 LARGEST_TIED_SHARE = 0.01
 """Of the pairs of a melanoma and another lesion: as much ROC-AUC rests on how ties are counted."""

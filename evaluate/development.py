@@ -12,7 +12,7 @@ import pandas as pd
 from evaluate.alignment import Aligned, align
 from evaluate.labels import Labels, read_labels
 from evaluate.metrics import Ranking
-from evaluate.overlap import plain_name
+from evaluate.overlap import Overlap, TrainingTable, overlap, plain_name
 from evaluate.predictions import Kind, Predictions, find, system_title
 from evaluate.skipped import without_skipped
 from zoo.errors import InputError
@@ -24,6 +24,7 @@ class Development(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         ranking: Those scores with their labels.
         images: Their images.
+        ids: Of their images, lesions and patients, as those of a training table.
         kind: Whether they are probabilities or ranks.
         path: The file.
         sha256: Its checksum.
@@ -31,6 +32,7 @@ class Development(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     ranking: Ranking
     images: pd.Index[str]
+    ids: TrainingTable
     kind: Kind
     path: str
     sha256: str
@@ -56,11 +58,32 @@ def read_development(files: Sequence[Path], labels: Path | None = None) -> dict[
         development[each.system] = Development(
             ranking=Ranking(aligned.scores, melanoma, np.arange(len(melanoma))),
             images=own.table.index,
+            ids=_ids(own),
             kind=aligned.kind,
             path=each.path,
             sha256=each.sha256,
         )
     return development
+
+
+def _ids(labels: Labels) -> TrainingTable:
+    table = labels.table
+    names = {
+        "image": plain_name(table.index.to_series()),
+        "lesion": table["lesion"],
+        "patient": table["patient"],
+    }
+    return TrainingTable(
+        ids={role: frozenset(values.dropna()) for role, values in names.items()},
+        rows=len(table),
+        path=labels.path,
+        sha256=labels.sha256,
+    )
+
+
+def shared(dev: Development, labels: Labels) -> Overlap:
+    """What the test set shares with the development images: lesions or patients, where both are known."""
+    return overlap(labels, dev.ids)
 
 
 def _own_labels(predictions: Predictions) -> Labels:
@@ -80,9 +103,9 @@ def carries_over(dev: Development, aligned: Aligned, given: Predictions, labels:
     """
     # By plain name, as for training tables: a copy or a renamed file of a test image is that image.
     known = plain_name(pd.Series([*labels.table.index, *labels.image_of.index]))
-    if shared := int(plain_name(dev.images.to_series()).isin(known).sum()):
+    if same := int(plain_name(dev.images.to_series()).isin(known).sum()):
         raise InputError(
-            f"{dev.path}: {shared} of its images are test images of {labels.path}; a threshold that "
+            f"{dev.path}: {same} of its images are test images of {labels.path}; a threshold that "
             "knows the test set is not locked: leave them out"
         )
     if dev.kind != aligned.kind:
@@ -90,9 +113,17 @@ def carries_over(dev: Development, aligned: Aligned, given: Predictions, labels:
             f"{dev.path}: development scores are of kind {dev.kind!r}, those of {given.path} are of kind "
             f"{aligned.kind!r}; a threshold carries over only between scores of one kind"
         )
+    notes = []
+    ties = shared(dev, labels)
+    if ties.all_images:
+        notes.append(
+            f"{system_title(given.system)}: {ties.said} of the test set "
+            f"({len(ties.all_images)} of {len(labels.table)} lesion images) also in the development images: a "
+            "threshold that has seen a patient is not wholly locked."
+        )
     if dev.kind == "rank":
-        return [
+        notes.append(
             f"{system_title(given.system)}: its scores are ranks within their own set of images, so a threshold "
             "means another score on another set."
-        ]
-    return []
+        )
+    return notes

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from evaluate.audit import Audit
-from evaluate.findings import many
 from evaluate.operating import OperatingPoints
 from evaluate.paired import ALPHA, Difference, against
 from evaluate.protocols import OperatingPoint, named
 from evaluate.scores import Metric, Scores, SystemScores
 from evaluate.skipped import note
 from evaluate.subgroups import Subgroups
+from evaluate.words import many
 from reports.differences import reference
 from reports.figures import estimate, with_sign
 from reports.operating import CHOSEN, estimated, left_open, separation

@@ -70,7 +70,7 @@ def test_locked_thresholds_lose_the_mark(command, development: Path) -> None:
     assert points[-1].count("p n/a") == 4  # two figures, each by resamples and by McNemar
     assert "*" not in points[-1]
     assert "p n/a: one threshold locked, one chosen on this test set" in shown.output
-    assert "specificity: one threshold locked, one chosen on this test set" in shown.output.lower()
+    assert "F1 of melanoma: one threshold locked, one chosen on this test set" in shown.output
     content = json.loads(run(*command, "--threshold-from", development, "--json").stdout)
     found = [row["threshold_from"] for row in content["operating_points"]["rows"]]
     assert found == ["development"] * 3 + ["test set"] * 3
