@@ -193,7 +193,7 @@ def power(evidence: Evidence) -> Outcome:
             check="power",
             severity="warning" if hidden else "note",
             title="Smallest ROC-AUC difference that can be seen",
-            found=f"With {melanomas:,} melanomas a true difference in ROC-AUC is seen with 80% power from {low:.3f} on "
+            found=f"With {many(melanomas, 'melanoma')} a true difference in ROC-AUC is seen with 80% power from {low:.3f} on "
             f"(the most alike pair of systems) to {high:.3f} (the least alike). {len(hidden)} of {len(pairs)} observed "
             "differences are smaller.",
             done="A difference below it that is not separable is no proof of equality.",

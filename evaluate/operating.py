@@ -206,6 +206,8 @@ def _at(
     cut = system.cuts[index]
     finite = cut if np.isfinite(cut) else None
     origin: Literal["development", "test set"] = "development" if system.locked else "test set"
+    # Sensitivity and specificity are undefined where a class is missing, and nowhere else.
+    lacking = int(np.isnan(drawn[list(FIGURES).index("sensitivity")]).sum())
     figures = zip(FIGURES.items(), values.tolist(), drawn, strict=True)
     return AtPoint(
         system=system.name,
@@ -214,7 +216,15 @@ def _at(
         threshold=finite,
         threshold_from=origin,
         metrics={
-            name: estimate(value, replicated, figure.undefined, size, threshold=finite, threshold_from=origin)
+            name: estimate(
+                value,
+                replicated,
+                figure.undefined,
+                size,
+                lacking=lacking,
+                threshold=finite,
+                threshold_from=origin,
+            )
             for (name, figure), value, replicated in figures
         },
     )
@@ -282,7 +292,7 @@ def _check(
             f"a prevalence of {prevalence:g} is not above 0 and below 1; give a share, as in 0.02"
         )
     for system, dev in development.items():
-        if system not in systems:
+        if dev.named and system not in systems:
             raise UsageError(
                 f"{dev.path}: development predictions of {system}, which is not scored "
                 f"({', '.join(systems)} are); name the file as the one that is scored"

@@ -11,6 +11,7 @@ from evaluate.protocols import title_of
 from evaluate.resampling import THE_SAME
 from evaluate.scores import Scores
 from evaluate.skipped import note
+from evaluate.words import many
 from reports.figures import estimate, p_value
 from reports.render import Table
 from zoo.errors import UnknownNameError
@@ -93,7 +94,7 @@ def difference_tables(scores: Scores, name: str) -> list[Table]:
             [
                 *note(scores.skipped, scores.n),
                 f"A figure less that of {titles[name]}, on the same lesions: value, 95% percentile interval of the "
-                f"paired resamples, and p after Holm over the {len({each.a for each in own})} differences of a column.",
+                f"paired resamples, and p after Holm over the {many(len({each.a for each in own}), 'difference')} of a column.",
                 "* separable: p is below 0.05. The others are not; the intervals are not adjusted for their number.",
                 *_reasons((each.metric, each.reason) for each in own),
             ],

@@ -13,7 +13,7 @@ from evaluate.jobs import trained
 from evaluate.labels import Labels, read_labels
 from evaluate.overlap import TrainingTable, read_training_table
 from evaluate.predict import Settings, predict
-from evaluate.predictions import Predictions, find
+from evaluate.predictions import Kind, Predictions, check_kinds, find
 from evaluate.testset import read_test_set
 from zoo.card import System
 from zoo.errors import InputError, UsageError
@@ -55,6 +55,7 @@ def read_inputs(
     diagnoses: Path | None = None,
     extra: bool = False,
     training: Sequence[Path] = (),
+    kinds: Mapping[str, Kind] | None = None,
 ) -> Inputs | None:
     """Reads predictions (files or folders) and labels; None where neither is given.
 
@@ -65,6 +66,7 @@ def read_inputs(
         diagnoses: A table of your own that says which diagnoses are melanoma.
         extra: Keep files that match no card, as systems of their own.
         training: Tables of images that systems were trained on.
+        kinds: Whether scores are probabilities or ranks, by system (`evaluate.predictions.find`).
 
     Raises:
         UsageError: One is given without the other, or a way to read labels without labels.
@@ -76,7 +78,8 @@ def read_inputs(
         return None
     if not predictions or labels is None:
         raise UsageError("predictions and labels go together: give --predictions DIR and --labels TABLE")
-    found, left_out = find(predictions, extra=extra)
+    found, left_out = find(predictions, extra=extra, kinds=kinds or {})
+    check_kinds(kinds or {}, [each.system for each in found])
     return Inputs(
         predictions=tuple(found),
         labels=read_labels(labels, columns=columns, diagnoses=diagnoses),

@@ -41,7 +41,7 @@ def _summary(record: Record, scores: Scores) -> Table:
         for system in sorted(scores.systems, key=_area, reverse=True)
     )
     return Table(
-        f"In short: {scores.n} lesions, {scores.positives} melanomas, {scores.patients} patients",
+        f"In short: {many(scores.n, 'lesion')}, {many(scores.positives, 'melanoma')}, {many(scores.patients, 'patient')}",
         (
             "System",
             "ROC-AUC",

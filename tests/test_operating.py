@@ -115,7 +115,7 @@ def test_a_threshold_that_does_not_carry_over_is_refused_or_told(development):
     ranks = read_development([development("mine.csv")])  # of no known system, so taken as ranks
     mine = predictions(system="mine", kind="rank")
     found = operating_points([mine], labels(), [AT_90], development=ranks)
-    assert "ranks within their own set" in found.notes[0]
+    assert "its scores are ranks within their own set" in found.notes[0]
     known = read_development([development(prefix="I")])
     with pytest.raises(InputError, match="110 of its images are test images"):
         operating_points([predictions()], labels(), [AT_90], development=known)
