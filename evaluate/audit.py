@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -15,17 +16,19 @@ from evaluate import checks_labels, checks_scores, checks_training
 from evaluate.alignment import Aligned, align
 from evaluate.development import Development
 from evaluate.duplicates import ImageHashes, near_duplicates
-from evaluate.findings import SEVERITIES, AuditFinding, Evidence, Outcome, many
+from evaluate.findings import SEVERITIES, AuditFinding, Evidence, Outcome
 from evaluate.labels import Labels
 from evaluate.overlap import TrainingTable, overlap, without
 from evaluate.power import LARGEST_RESAMPLES, Detectable, detectable
-from evaluate.predictions import Predictions, card_of, files_of, read_predictions, system_of
+from evaluate.predictions import Kind, Predictions, card_of, files_of, kind_of, read_predictions, system_of
 from evaluate.scores import Scores, score
 from evaluate.skipped import without_skipped
+from evaluate.words import many
 from zoo.errors import InputError
 
 CHECKS: tuple[Callable[[Evidence], Outcome], ...] = (
     checks_training.shared_with_training,
+    checks_training.shared_with_development,
     checks_training.images_shared_with_training,
     checks_training.near_duplicate_images,
     checks_training.pseudo_labels,
@@ -122,12 +125,15 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     unusable: dict[str, str]
 
 
-def find_all(paths: Sequence[Path | str], *, extra: bool = False) -> Found:
+def find_all(
+    paths: Sequence[Path | str], *, extra: bool = False, kinds: Mapping[str, Kind] = MappingProxyType({})
+) -> Found:
     """Reads every file that `find` would, and goes on where one is broken.
 
     Args:
         paths: Files, or folders whose `.csv` and `.parquet` files are meant.
         extra: Keep files of no known system too, each under its own name.
+        kinds: What scores are, by system (`evaluate.predictions.find`).
     """
     first: dict[str, Predictions] = {}
     runs: list[Predictions] = []
@@ -138,7 +144,7 @@ def find_all(paths: Sequence[Path | str], *, extra: bool = False) -> Found:
             if not extra and card_of(name := system_of(file)) is None:
                 left_out[str(file)] = f"no system is called {name!r}"
                 continue
-            each = read_predictions(file)
+            each = read_predictions(file, kind=kind_of(file, kinds))
         except InputError as error:
             unusable[str(file)] = str(error)
             continue
@@ -210,6 +216,7 @@ def audit(
         runs=tuple(runs),
         images=images,
         train_images=train_images,
+        development=development or {},
     )
     outcomes = {check: check(evidence) for check in CHECKS}
     found = [finding for outcome in outcomes.values() if not isinstance(outcome, str) for finding in outcome]

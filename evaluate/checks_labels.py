@@ -8,8 +8,9 @@ from __future__ import annotations
 import pandas as pd
 
 from evaluate.classes import closed_classes, diagnoses, most_specific, read_classes, trained_classes
-from evaluate.findings import AuditFinding, Evidence, Outcome, listed, many
+from evaluate.findings import AuditFinding, Evidence, Outcome, listed
 from evaluate.predictions import card_of
+from evaluate.words import many
 
 FEWEST_EVENTS = 100
 """Of either class: Collins, Ogundimu & Altman, Sample size considerations for the external validation
@@ -192,7 +193,7 @@ def power(evidence: Evidence) -> Outcome:
             check="power",
             severity="warning" if hidden else "note",
             title="Smallest ROC-AUC difference that can be seen",
-            found=f"With {melanomas:,} melanomas a true difference in ROC-AUC is seen with 80% power from {low:.3f} on "
+            found=f"With {many(melanomas, 'melanoma')} a true difference in ROC-AUC is seen with 80% power from {low:.3f} on "
             f"(the most alike pair of systems) to {high:.3f} (the least alike). {len(hidden)} of {len(pairs)} observed "
             "differences are smaller.",
             done="A difference below it that is not separable is no proof of equality.",

@@ -12,10 +12,11 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from evaluate.alignment import align
-from evaluate.findings import AuditFinding, Evidence, Outcome, listed, many
+from evaluate.findings import AuditFinding, Evidence, Outcome, listed
 from evaluate.metrics import Floats
 from evaluate.power import area
-from evaluate.predictions import card_of
+from evaluate.predictions import UNSTATED, card_of
+from evaluate.words import many
 
 LARGEST_TIED_SHARE = 0.01
 """Of the pairs of a melanoma and another lesion: as much ROC-AUC rests on how ties are counted."""
@@ -126,7 +127,10 @@ def rank_scores(evidence: Evidence) -> Outcome:
         ranks = are_ranks(scored.scores, count) or are_ranks(scored.scores, count * scored.rows_per_image)
         if scored.kind == "probability" and not ranks:
             continue
-        stated = "stated to be ranks" if scored.kind == "rank" else "taken for probabilities"
+        unstated = UNSTATED in each.notes
+        stated = "not stated to be ranks or probabilities" if unstated else "stated to be ranks"
+        if scored.kind == "probability":
+            stated = "taken for probabilities"
         mean = float(scored.scores.mean())
         proof = (
             f"their mean is {mean:.6f}, that of percentile ranks and of any mean of them"
@@ -137,9 +141,12 @@ def rank_scores(evidence: Evidence) -> Outcome:
             AuditFinding(
                 check="rank_scores",
                 severity="note" if scored.kind == "rank" else "error",
-                title="Scores are ranks" if ranks else "Scores are not known to be probabilities",
+                title="Scores are ranks"
+                if ranks or (scored.kind == "rank" and not unstated)
+                else "Scores are not known to be probabilities",
                 found=f"The scores are {stated}; {proof}.",
                 done="No calibration is computed, and thresholds such as 0.5 are only points on their scale."
+                f"{_STATE if unstated and not ranks else ''}"
                 if scored.kind == "rank"
                 else "Nothing: figures at a fixed threshold and of calibration mean nothing for them. State the kind.",
                 figures={"mean": mean},
@@ -150,6 +157,7 @@ def rank_scores(evidence: Evidence) -> Outcome:
     return _no_scores(evidence) or findings
 
 
+_STATE = " Say what they are with --kind NAME=probability or NAME=rank."
 _AT_FIXED = ("f1_weighted", "accuracy")
 
 

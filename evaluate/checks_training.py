@@ -5,12 +5,15 @@ Each takes the evidence and returns what it finds, or why it could not look.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
+from evaluate.development import shared
 from evaluate.duplicates import NearDuplicate, near_duplicates
-from evaluate.findings import AuditFinding, Evidence, Outcome, listed, many
+from evaluate.findings import AuditFinding, Evidence, Outcome, listed
 from evaluate.overlap import ROLES, Overlap, TrainingTable, overlap
 from evaluate.predictions import card_of
+from evaluate.words import many
 
 _RESCORED = "Every system is scored without them too."
 
@@ -33,13 +36,12 @@ def _shared(table: TrainingTable, found: Overlap, evidence: Evidence) -> list[Au
         return [_unseen(table, blind)] if blind else []
     images = list(found.all_images)
     melanomas = int(evidence.labels.table.loc[images, "melanoma"].sum())
-    shared = " and ".join(many(found.ids[role], role) for role in ROLES if found.ids[role])
     return [
         AuditFinding(
             check="shared_with_training",
             severity="error" if found.ids["image"] or found.ids["lesion"] else "warning",
             title=f"Test set shared with {name}",
-            found=f"{shared} of the test set also in {name} ({table.rows:,} rows): {many(len(images), 'lesion image')} of "
+            found=f"{found.said} of the test set also in {name} ({table.rows:,} rows): {many(len(images), 'lesion image')} of "
             f"{len(evidence.labels.table):,}, {many(melanomas, 'melanoma')}.{_blind(blind)}",
             done=_RESCORED,
             figures={
@@ -65,6 +67,46 @@ def _unseen(table: TrainingTable, blind: list[str]) -> AuditFinding:
 
 def _blind(roles: list[str]) -> str:
     return f" The table names no {' and no '.join(roles)}, so none can be compared." if roles else ""
+
+
+def shared_with_development(evidence: Evidence) -> Outcome:
+    """Lesions and patients of the test set among the development images that locked a threshold."""
+    if not evidence.development:
+        return (
+            "no development predictions; give them with --threshold-from FILE to score, compare or reproduce"
+        )
+    by_ties: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for system, dev in evidence.development.items():
+        if system in evidence.aligned and (ties := shared(dev, evidence.labels)).all_images:
+            by_ties.setdefault((ties.said, ties.all_images), []).append(system)
+    return [
+        AuditFinding(
+            check="shared_with_development",
+            severity="warning",
+            title="Test set shared with development",
+            found=f"{said} of the test set also among the development images: {many(len(images), 'lesion image')} of "
+            f"{len(evidence.labels.table):,}.",
+            done="Thresholds are locked all the same: a threshold that has seen a patient is not wholly locked. "
+            "Leave these patients out of the development set.",
+            figures={"lesion images": len(images)},
+            examples=listed(images),
+            systems=tuple(systems),
+            metrics=_locked(evidence, systems),
+        )
+        for (said, images), systems in by_ties.items()
+    ]
+
+
+def _locked(evidence: Evidence, systems: Collection[str]) -> tuple[str, ...]:
+    """Figures of some systems at thresholds that development predictions locked."""
+    found = {
+        name: None
+        for each in (evidence.scores.systems if evidence.scores else ())
+        if each.system in systems
+        for name, metric in each.metrics.items()
+        if metric.threshold_from == "development"
+    }
+    return tuple(found)
 
 
 def images_shared_with_training(evidence: Evidence) -> Outcome:

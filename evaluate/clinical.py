@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from evaluate.calibration import Calibration, calibration_of
 from evaluate.decision import DecisionCurves, decision_curves
-from evaluate.development import Development, read_development
+from evaluate.development import Development, read_development, unscored
 from evaluate.labels import Labels
 from evaluate.operating import OperatingPoints, operating_points
 from evaluate.points import POINTS, read_point
-from evaluate.predictions import Predictions
+from evaluate.predictions import Kind, Predictions
 from evaluate.protocols import OperatingPoint
 from evaluate.subgroups import Subgroups, by_subgroup
 from zoo.errors import UsageError
@@ -30,6 +31,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         decision_curves: Whether net benefit is asked for.
         calibration: Whether calibration is.
         subgroups: Whether subgroups are.
+        sources: Files and folders of the predictions that lock thresholds (`with_development`).
+        source_labels: What they are of, where they do not say themselves.
     """
 
     points: tuple[OperatingPoint, ...] = ()
@@ -38,6 +41,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     decision_curves: bool = False
     calibration: bool = False
     subgroups: bool = False
+    sources: tuple[Path, ...] = ()
+    source_labels: Path | None = None
 
 
 def read_request(
@@ -55,7 +60,8 @@ def read_request(
     Args:
         at: Operating points such as `sensitivity=0.9`; the usual three where there are none but
             something else asks for operating points.
-        threshold_from: Development predictions that lock the thresholds.
+        threshold_from: Development predictions that lock the thresholds: read by `with_development`, once
+            it is known which systems are scored.
         threshold_labels: What they are of, where they do not say themselves.
         prevalence: As in `Request`.
         decision_curves: As in `Request`.
@@ -64,7 +70,6 @@ def read_request(
 
     Raises:
         UsageError: A point cannot be understood, or labels are given without predictions.
-        InputError: A file is broken.
     """
     if threshold_labels and not threshold_from:
         raise UsageError("--threshold-labels says what the files of --threshold-from are; give both")
@@ -72,12 +77,32 @@ def read_request(
     asked = bool(threshold_from) or prevalence is not None
     return Request(
         points=points or (POINTS if asked else ()),
-        development=read_development(threshold_from, threshold_labels) if threshold_from else {},
         prevalence=prevalence,
         decision_curves=decision_curves,
         calibration=calibration,
         subgroups=subgroups,
+        sources=tuple(threshold_from),
+        source_labels=threshold_labels,
     )
+
+
+def with_development(
+    request: Request, systems: Collection[str], kinds: Mapping[str, Kind] = MappingProxyType({})
+) -> tuple[Request, dict[str, str]]:
+    """The request with the development predictions of the systems that are scored.
+
+    A folder may hold those of other systems too; a file that is named itself must be of one of them.
+
+    Returns:
+        The request; and for each file of a folder that was left out, why.
+
+    Raises:
+        InputError: A file is broken.
+    """
+    if not request.sources:
+        return request, {}
+    found = read_development(request.sources, request.source_labels, systems=systems, kinds=kinds)
+    return msgspec.structs.replace(request, development=found), unscored(request.sources, systems)
 
 
 class Clinical(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,7 +11,9 @@ from evaluate.resampling import LARGEST_UNDEFINED_SHARE, SAME, THE_SAME, enough,
 from evaluate.scores import Metric
 
 
-def estimate(value: float, values: Floats, undefined: str, size: float = np.inf, **more: Any) -> Metric:
+def estimate(
+    value: float, values: Floats, undefined: str, size: float = np.inf, *, lacking: int = 0, **more: Any
+) -> Metric:
     """A figure with its 95% percentile interval, or why there is none.
 
     A figure that is the same in every resample gets none: a share of 0 or 1 there is no certainty.
@@ -27,6 +29,7 @@ def estimate(value: float, values: Floats, undefined: str, size: float = np.inf,
         values: The figure in the resamples, shape (resamples,); NaN where undefined.
         undefined: When it is undefined or infinite, as words for a reader.
         size: What the sample is worth (`evaluate.resampling.effective_clusters`).
+        lacking: In how many resamples a class is missing, so that the figure is undefined for that reason.
         more: Other fields of `Metric`.
 
     Raises:
@@ -43,7 +46,11 @@ def estimate(value: float, values: Floats, undefined: str, size: float = np.inf,
     if not np.isfinite(value):
         return Metric(value=None, reason=undefined, **more)
     if missing > LARGEST_UNDEFINED_SHARE * len(values):
-        reason = f"no interval: {undefined} in {missing} of {len(values)} resamples"
+        why = {undefined: missing - lacking, "a class is missing": lacking}
+        if undefined == "a class is missing":
+            why = {undefined: missing}
+        said = " and ".join(f"{what} in {count}" for what, count in why.items() if count > 0)
+        reason = f"no interval: {said} of {len(values)} resamples"
         return Metric(value=value, reason=reason, **more)
     low, high = _ends(np.sort(values[~np.isnan(values)]), expanded_tail(size))
     if high - low < SAME:

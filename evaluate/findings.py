@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluate.alignment import Aligned
+from evaluate.development import Development
 from evaluate.duplicates import ImageHashes
 from evaluate.labels import Labels
 from evaluate.overlap import TrainingTable
@@ -78,6 +79,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         runs: Further predictions of a system in the comparison: the name is that system's.
         images: Hashes of the test images, where they are at hand.
         train_images: Hashes of training images, where they are at hand.
+        development: Predictions that lock thresholds, by system.
     """
 
     labels: Labels
@@ -90,6 +92,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     runs: tuple[Predictions, ...] = ()
     images: ImageHashes | None = None
     train_images: ImageHashes | None = None
+    development: Mapping[str, Development] = {}
 
     @property
     def melanoma(self) -> npt.NDArray[np.bool_]:
@@ -104,12 +107,3 @@ Outcome = list[AuditFinding] | str
 def listed(ids: Collection[str]) -> tuple[str, ...]:
     """The first few of many ids."""
     return tuple(list(ids)[:EXAMPLES])
-
-
-def many(count: int, noun: str, plural: str = "") -> str:
-    """A count with its noun.
-
-    >>> many(1, "lesion"), many(29, "lesion"), many(2, "copy", "copies")
-    ('1 lesion', '29 lesions', '2 copies')
-    """
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

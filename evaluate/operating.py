@@ -16,7 +16,7 @@ from evaluate.estimate import estimate
 from evaluate.labels import Labels
 from evaluate.measure import measure, resampled, threshold
 from evaluate.metrics import Counts, Floats, Ranking
-from evaluate.paired import Difference, differences, groups
+from evaluate.paired import Difference, differences, groups, mixed
 from evaluate.points import COMPARED, FIGURES
 from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import Column, OperatingPoint
@@ -107,7 +107,8 @@ def operating_points(
     do not depend on it (Deeks & Altman 2004, BMJ 329, 168).
 
     Sensitivity and specificity of all pairs of systems are compared in the same resamples, and by
-    McNemar's exact test where both thresholds are locked.
+    McNemar's exact test where both thresholds are locked. Where one is locked and the other is not,
+    the difference is given and not tested: the threshold that the test set chose is flattered.
 
     Do not trust a wanted sensitivity to be reached elsewhere: a threshold is as good as the
     development images are like the patients it is used on. Figures at one threshold say nothing
@@ -205,6 +206,8 @@ def _at(
     cut = system.cuts[index]
     finite = cut if np.isfinite(cut) else None
     origin: Literal["development", "test set"] = "development" if system.locked else "test set"
+    # Sensitivity and specificity are undefined where a class is missing, and nowhere else.
+    lacking = int(np.isnan(drawn[list(FIGURES).index("sensitivity")]).sum())
     figures = zip(FIGURES.items(), values.tolist(), drawn, strict=True)
     return AtPoint(
         system=system.name,
@@ -213,7 +216,15 @@ def _at(
         threshold=finite,
         threshold_from=origin,
         metrics={
-            name: estimate(value, replicated, figure.undefined, size, threshold=finite, threshold_from=origin)
+            name: estimate(
+                value,
+                replicated,
+                figure.undefined,
+                size,
+                lacking=lacking,
+                threshold=finite,
+                threshold_from=origin,
+            )
             for (name, figure), value, replicated in figures
         },
     )
@@ -238,7 +249,8 @@ def _compared(
         clusters,
     )
     names = [each.name for each in systems]
-    return differences(names, columns, values[:, places], drawn[:, places], seed, size, textbook)
+    unlike = mixed(columns, [[not each.locked] * len(columns) for each in systems])
+    return differences(names, columns, values[:, places], drawn[:, places], seed, size, textbook, unlike)
 
 
 def _with_letters(rows: Sequence[AtPoint], found: Sequence[Difference]) -> list[AtPoint]:
@@ -280,7 +292,7 @@ def _check(
             f"a prevalence of {prevalence:g} is not above 0 and below 1; give a share, as in 0.02"
         )
     for system, dev in development.items():
-        if system not in systems:
+        if dev.named and system not in systems:
             raise UsageError(
                 f"{dev.path}: development predictions of {system}, which is not scored "
                 f"({', '.join(systems)} are); name the file as the one that is scored"

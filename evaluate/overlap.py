@@ -12,6 +12,7 @@ from evaluate.alignment import align
 from evaluate.labels import COLUMNS, MISSING_IDS, Labels
 from evaluate.predictions import Predictions
 from evaluate.tables import read_csv
+from evaluate.words import many
 from zoo.errors import InputError
 from zoo.files import sha256
 
@@ -51,6 +52,11 @@ class Overlap(msgspec.Struct, frozen=True, kw_only=True):
     def all_images(self) -> tuple[str, ...]:
         """Test images with any tie to the table, each once."""
         return tuple(dict.fromkeys(image for role in ROLES for image in self.images[role]))
+
+    @property
+    def said(self) -> str:
+        """How many images, lesions and patients are shared, as words: `2 images and 1 patient`."""
+        return " and ".join(many(self.ids[role], role) for role in ROLES if self.ids[role])
 
 
 def plain_name(names: pd.Series[str]) -> pd.Series[str]:

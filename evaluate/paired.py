@@ -7,7 +7,7 @@ Holm over all pairs, share a letter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from types import MappingProxyType
 
@@ -23,6 +23,9 @@ from evaluate.textbook import Textbook
 ALPHA = round(1 - LEVEL, 9)
 """Two systems are told apart where the adjusted p-value is below it."""
 
+MIXED = "one threshold locked, one chosen on this test set"
+"""Why there is no p-value: the one that the test set chose is flattered, the other is not."""
+
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """A figure of system `a` minus that of system `b` on the same images.
@@ -33,10 +36,11 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         metric: Name of the figure in the protocol.
         value: The difference on the test set; None where a system has no such figure.
         low: Lower end of its 95% percentile interval over paired resamples, expanded for small samples,
-            not adjusted for the number of pairs; None as `reason` says.
+            not adjusted for the number of pairs; None as `reason` says. Beside the reason `MIXED` it stays: it
+            says what was seen, not which system is better.
         high: Upper end.
         p: Two-sided p-value by inversion of that interval (`evaluate.resampling.p_value`), and never below that of
-            McNemar's test; None where there is none.
+            McNemar's test; None where there is none, or as `reason` says.
         p_adjusted: The same after Holm over a family of pairs under this metric: all pairs, unless
             `against` or `adjusted` chose another.
         separable: Whether the adjusted p-value is below 0.05; None where that cannot be told.
@@ -60,6 +64,11 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     textbook: Textbook | None = None
 
+    @property
+    def mixed(self) -> bool:
+        """Whether there is no p-value because one threshold is locked and the other is not."""
+        return self.reason.endswith(MIXED)
+
 
 def differences(
     names: Sequence[str],
@@ -69,6 +78,7 @@ def differences(
     seed: int,
     size: float = np.inf,
     tests: Mapping[tuple[str, int, int], Textbook] = MappingProxyType({}),
+    mixed: Collection[tuple[str, int, int]] = (),
 ) -> tuple[Difference, ...]:
     """All differences between two systems, for every figure of the test set, with Holm per figure.
 
@@ -80,6 +90,7 @@ def differences(
         seed: Seed of the resamples.
         size: What the sample is worth (`evaluate.resampling.effective_clusters`).
         tests: Textbook tests by name of the figure and index of the two systems.
+        mixed: Figure and systems of pairs that are not compared at thresholds of one origin (`mixed`).
     """
     found: list[Difference] = []
     for figure, column in enumerate(columns):
@@ -94,11 +105,31 @@ def differences(
                 seed,
                 size,
                 tests.get((column.name, a, b)),
+                mixed=(column.name, a, b) in mixed,
             )
             for a, b in combinations(range(len(names)), 2)
         ]
         found += adjusted(family)
     return tuple(found)
+
+
+def mixed(columns: Sequence[Column], chosen: Sequence[Sequence[bool | None]]) -> set[tuple[str, int, int]]:
+    """Figure and systems of pairs of which one threshold was chosen on the test set, and the other was not.
+
+    Args:
+        columns: The figures.
+        chosen: For each system (rows) and figure, whether the test set chose its threshold; None
+            where it has none.
+
+    Returns:
+        Name of the figure and index of the two systems.
+    """
+    return {
+        (column.name, a, b)
+        for column, own in zip(columns, zip(*chosen, strict=True), strict=True)
+        for a, b in combinations(range(len(chosen)), 2)
+        if None not in (own[a], own[b]) and own[a] != own[b]
+    }
 
 
 def against(found: Sequence[Difference], reference: str) -> list[Difference]:
@@ -138,7 +169,7 @@ def _negative(value: float | None) -> float | None:
 
 def _difference(
     pair: tuple[str, str], metric: str, value: float, drawn: Floats, seed: int, size: float,
-    textbook: Textbook | None,
+    textbook: Textbook | None, *, mixed: bool,
 ) -> Difference:  # fmt: skip
     low, high = interval(drawn, size)
     reason = undefined(drawn)
@@ -147,6 +178,8 @@ def _difference(
         p = max(p, textbook.p)  # Of a handful of images that the two differ in, resamples know too little.
     if value and low is not None and high is not None and high - low < SAME:
         low, high, reason = None, None, THE_SAME
+    if mixed and not np.isnan(value):
+        p, reason = None, f"{reason}; {MIXED}" if reason else MIXED
     return Difference(
         a=pair[0],
         b=pair[1],
@@ -187,11 +220,15 @@ def groups(
 ) -> dict[str, str]:
     """The letters of systems under one figure; those that share one cannot be told apart.
 
+    Where no pair has a p-value nothing was compared, and there are no letters.
+
     Args:
         names: Name of each system.
         values: Its figure; a system without one has no letter.
         family: Differences of this figure, of all pairs.
     """
+    if all(each.p_adjusted is None for each in family):
+        return {}
     ranked = sorted(
         ((value, name) for value, name in zip(values, names, strict=True) if value is not None),
         key=lambda each: -each[0],

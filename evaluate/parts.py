@@ -11,6 +11,7 @@ import pandas as pd
 
 from evaluate.attributes import Attribute
 from evaluate.resampling import effective_number
+from evaluate.words import many
 
 Kind = Literal["ranking", "sensitivity", "specificity"]
 """What a figure is of: a ranking of both classes, melanomas alone, or other lesions alone."""
@@ -133,5 +134,5 @@ def _too_few(mask: npt.NDArray[np.bool_], kind: Kind, melanoma: npt.NDArray[np.b
     of_melanoma, of_others = _NEEDED[kind]
     positives, negatives = int((mask & melanoma).sum()), int((mask & ~melanoma).sum())
     if of_melanoma and positives < fewest:
-        return f"{positives} melanomas, fewer than {fewest}"
+        return f"{many(positives, 'melanoma')}, fewer than {fewest}"
     return f"{negatives} other lesions, fewer than {fewest}" if of_others and negatives < fewest else ""

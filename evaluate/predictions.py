@@ -6,8 +6,9 @@ A file is Parquet (one row per lesion image, member and fold) or CSV of the publ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -45,7 +46,11 @@ SCHEMA = pa.schema(
 """Columns of a Parquet file; `lesion`, `patient`, `member` and `fold` may be null."""
 
 _METADATA = b"melanoma_zoo"
-_UNSTATED = "Nothing says whether the scores are probabilities: they are taken as ranks."
+UNSTATED = (
+    "Nothing says whether the scores are probabilities, so nothing is computed that only probabilities allow; "
+    "say it with --kind NAME=probability or --kind NAME=rank."
+)
+"""Note of scores of which neither a card nor the user says what they are."""
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +138,8 @@ def read_predictions(path: Path | str, *, kind: Kind | None = None) -> Predictio
 
     A Parquet file says what system and kind its scores are of. For a CSV file its name tells the
     system (`zoo.card` of the stem), and that system's card the kind; where neither `kind` nor a
-    card says, scores are taken as ranks, from which nothing is claimed that only probabilities allow.
+    card says, scores are not known to be probabilities: they are kept as ranks, from which nothing is
+    claimed that only probabilities allow.
 
     Raises:
         InputError: The file cannot be read, lacks a column, or its rows are wrong (see
@@ -176,13 +182,17 @@ def read_elsewhere(system: System) -> Predictions:
 
 
 def find(
-    paths: Iterable[Path | str] | Path | str, *, extra: bool = False
+    paths: Iterable[Path | str] | Path | str,
+    *,
+    extra: bool = False,
+    kinds: Mapping[str, Kind] = MappingProxyType({}),
 ) -> tuple[list[Predictions], dict[str, str]]:
     """Reads the files that hold scores of a known system.
 
     Args:
         paths: Files, or folders whose `.csv` and `.parquet` files are meant.
         extra: Keep files of no known system too, each under its own name.
+        kinds: What scores are, by the name of the system or of the CSV file; a card's word where there is none.
 
     Returns:
         The predictions in the order of their files (natural order in a folder), and for each file
@@ -201,7 +211,7 @@ def find(
             if not extra:
                 left_out[str(file)] = "its name matches no card (melanoma-zoo score --extra scores it)"
                 continue
-        predictions = read_predictions(file)
+        predictions = read_predictions(file, kind=kind_of(file, kinds))
         if other := found.get(predictions.system):
             raise InputError(
                 f"{file}: holds scores of {predictions.system}, as {other.path} does; give one of them"
@@ -211,6 +221,32 @@ def find(
         reasons = "; ".join(left_out.values()) or "no .csv or .parquet file"
         raise InputError(f"{', '.join(map(str, paths))}: no scores of a known system: {reasons}")
     return list(found.values()), left_out
+
+
+def kind_of(file: Path, kinds: Mapping[str, Kind]) -> Kind | None:
+    """What the user says of a file's scores, by the name of its system, an alias, or the file; None where nothing."""
+    name = system_of(file)
+    card = card_of(name)
+    own = {name, card.name if card else name}
+    return next(
+        (kind for given, kind in kinds.items() if given in own or ((c := card_of(given)) and c.name in own)),
+        None,
+    )
+
+
+def check_kinds(kinds: Mapping[str, Kind], systems: Collection[str]) -> None:
+    """Checks that each kind is said of a system that is there.
+
+    Raises:
+        UsageError: There are no scores of one of them.
+    """
+    for name in kinds:
+        card = card_of(name)
+        if (card.name if card else name) not in systems:
+            raise UsageError(
+                f"--kind {name}={kinds[name]}: no scores of {name!r}; there are scores of {', '.join(systems)} "
+                "(--extra keeps files that match no card)"
+            )
 
 
 def card_of(name: str) -> System | None:
@@ -256,7 +292,7 @@ def _read_csv(path: Path, kind: Kind | None) -> Predictions:
     published = [file for file in card.predictions if file.file == path.name] if card else []
     said = [file.note for file in published if file.note]
     if kind is None and card is None:
-        said.append(_UNSTATED)
+        said.append(UNSTATED)
     stated = next((file.kind for file in published or card.predictions), card.output) if card else "rank"
     return Predictions(
         system=card.name if card else path.stem,

@@ -15,7 +15,7 @@ from evaluate.development import Development, carries_over
 from evaluate.labels import Labels
 from evaluate.measure import measure, resampled, threshold
 from evaluate.metrics import Counts, Floats, Ranking
-from evaluate.paired import Difference, differences, groups
+from evaluate.paired import Difference, differences, groups, mixed
 from evaluate.predictions import Kind, Predictions, system_title
 from evaluate.protocols import Column, OperatingPoint, Protocol
 from evaluate.resampling import LEVEL, SAME, THE_SAME, effective_clusters, enough, interval, undefined
@@ -196,18 +196,26 @@ def score(
             )
         )
     cuts = [[each.metrics[column.name].threshold for column in plan.columns] for each in systems]
+    origins = [[each.metrics[column.name].threshold_from for column in plan.columns] for each in systems]
     textbook = tests(
         plan.columns,
         np.stack([each.scores for each in aligned]),
         melanoma,
         cuts,
-        [
-            [each.metrics[column.name].threshold_from in ("fixed", "development") for column in plan.columns]
-            for each in systems
-        ],
+        [[each in ("fixed", "development") for each in own] for own in origins],
         None if plan.cluster == "image" else clusters,
     )
-    found = differences([each.system for each in systems], plan.columns, points, drawn, seed, size, textbook)
+    chosen = [[each and each not in ("fixed", "development") for each in own] for own in origins]
+    found = differences(
+        [each.system for each in systems],
+        plan.columns,
+        points,
+        drawn,
+        seed,
+        size,
+        textbook,
+        mixed(plan.columns, chosen),
+    )
     return Scores(
         protocol=plan.name,
         labels=labels.path,

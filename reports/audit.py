@@ -13,7 +13,7 @@ from evaluate.duplicates import hash_images
 from evaluate.findings import AuditFinding
 from evaluate.labels import read_labels
 from evaluate.overlap import read_training_table
-from evaluate.predictions import card_of, read_predictions
+from evaluate.predictions import Kind, card_of, check_kinds, read_predictions
 from evaluate.protocols import title_of
 from reports.figures import decimals
 from reports.render import Table
@@ -30,6 +30,7 @@ def read_and_audit(
     images: Path | None = None,
     train_images: Path | None = None,
     extra: bool = False,
+    kinds: Mapping[str, Kind] | None = None,
     **settings: Any,
 ) -> tuple[Audit, dict[str, str]]:
     """Reads all that an audit looks at, and runs it.
@@ -44,6 +45,7 @@ def read_and_audit(
         images: Folder of the test images.
         train_images: Folder of training images.
         extra: Keep files that match no card, as systems of their own.
+        kinds: Whether scores are probabilities or ranks, by system.
         settings: Protocol, resamples and seed (`evaluate.audit`).
 
     Returns:
@@ -53,7 +55,9 @@ def read_and_audit(
         InputError: Labels, a training table, a run or an image cannot be read.
         MachineError: Images are given and the package that compares them is not installed.
     """
-    found = find_all(files, extra=extra)
+    found = find_all(files, extra=extra, kinds=kinds or {})
+    if not found.unusable:  # Which system a broken file is of may not be known.
+        check_kinds(kinds or {}, [each.system for each in found.predictions])
     named = [msgspec.structs.replace(read_predictions(file), system=system) for system, file in runs]
     done = audit(
         found.predictions,

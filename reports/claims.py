@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -17,8 +18,9 @@ from msgspec import Meta
 from benchmarks.parameters import RULES, parameters, reduction
 from evaluate.paired import Difference, adjusted, against
 from evaluate.protocols import title_of
+from evaluate.words import many
 from reports.figures import estimate, p_value
-from reports.record import Finding, Record, Verdict, Word
+from reports.record import Finding, InputFile, Record, Verdict, Word
 from zoo.errors import CardError
 
 SOURCE = "Nazari & Garcia 2025, and the introduction of their repository"
@@ -125,7 +127,7 @@ def judge(claim: Claim, record: Record) -> Verdict:
         claim=claim.text,
         source=SOURCE,
         verdict=verdict,
-        summary=summary,
+        summary=summary + (_departing(claim, record) if findings else ""),
         findings=tuple(findings),
         citations=_cited(claim, record) if findings else (),
     )
@@ -197,6 +199,7 @@ def _difference(claim: Better | Comparable, record: Record) -> tuple[list[Findin
         for each in against(record.differences, claim.reference)
         if each.a in claim.systems and each.metric == claim.metric
     ]
+    own = f"Holm over the {many(len(family), 'pair')} of this claim"
     for found in adjusted(sorted(family, key=lambda each: claim.systems.index(each.a))):
         a, b = record.entry(found.a), record.entry(found.b)
         if a is None or b is None:
@@ -211,9 +214,31 @@ def _difference(claim: Better | Comparable, record: Record) -> tuple[list[Findin
             f"{title_of(found.metric)} difference {estimate(found.value, found.low, found.high, signed=True)}"
         )
         if found.p_adjusted is not None:
-            figure += f", {p_value(found.p_adjusted)}"
+            figure += f", {p_value(found.p_adjusted)} ({own})"
         findings.append(Finding(rule=rule, figure=figure, agrees=agrees))
     return findings, record.unscored or f"{claim.reference} is not in this comparison"
+
+
+def _departing(claim: Claim, record: Record) -> str:
+    """Whose published scores are of a re-run that departs from the system; nothing where none is."""
+    if isinstance(claim, FewerParameters):
+        return ""
+    names = (claim.system,) if isinstance(claim, Figure) else (claim.reference, *claim.systems)
+    departing = {
+        file.system for file in record.inputs if file.role == "predictions" and _departs(file, record)
+    }
+    titles = [entry.card.title for name in names if name in departing and (entry := record.entry(name))]
+    return (
+        f" This is of the published re-run of {', '.join(titles)}, which departs from the system."
+        if titles
+        else ""
+    )
+
+
+def _departs(file: InputFile, record: Record) -> bool:
+    entry = record.entry(file.system) if file.system else None
+    published = entry.card.predictions if entry else ()
+    return any(each.file == Path(file.name).name and each.departures for each in published)
 
 
 def _within(found: Difference, margin: float) -> bool | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from evaluate.calibration import FIGURES as CALIBRATION
 from evaluate.calibration import Calibration
 from evaluate.clinical import Clinical
 from evaluate.decision import DecisionCurves, SystemDecision
 from evaluate.subgroups import InGroup, Subgroups, SystemSubgroups
+from evaluate.words import many
 from reports.figures import decimals, with_sign
 from reports.operating import CHOSEN, estimated, no_interval, operating, prevalence_notes, resampled
 from reports.render import Table
@@ -86,7 +87,7 @@ def subgroups(found: Subgroups) -> list[Table]:
     notes = (
         "Gap: the figure in the group minus that in the rest, which is all lesions known to be in another "
         "group of the same attribute; its interval is of this gap alone.",
-        f"p (Holm): two-sided p-value of the gap, corrected over all {found.compared} gaps shown.",
+        f"p (Holm): two-sided p-value of the gap, corrected over {_gaps(found.compared)} shown.",
         f"A figure needs {found.fewest} lesions of each class that it is of: melanomas for sensitivity, others for specificity.",
         *_melanoma_notes(found),
         *no_interval(
@@ -102,7 +103,7 @@ def subgroups(found: Subgroups) -> list[Table]:
     chosen = any(at.threshold_from == "test set" for system in found.systems for at in system.at)
     shown = [table for system in found.systems for table in _of_system(found, system)]
     last = (*notes[:-1], *([_CHOSEN] if chosen else []), notes[-1])
-    return [*shown[:-1], dataclasses.replace(shown[-1], notes=last)] if shown else []
+    return [*shown[:-1], dataclasses.replace(shown[-1], notes=(*shown[-1].notes, *last))] if shown else []
 
 
 _CHOSEN = (
@@ -125,12 +126,22 @@ def _of_system(found: Subgroups, system: SystemSubgroups) -> list[Table]:
             tuple(
                 (group.title, group.group, str(group.n), str(group.positives), *_in_group(each))
                 for group, each in zip(found.groups, groups, strict=True)
+                if each.metric.value is not None
             ),
-            (),
+            tuple(_too_small(found, groups)),
             align="llrrrrr",
         )
         for title, what, groups in looks
     ]
+
+
+def _too_small(found: Subgroups, groups: Sequence[InGroup]) -> list[str]:
+    """The groups without a figure, folded into a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for group, each in zip(found.groups, groups, strict=True):
+        if each.metric.value is None:
+            reasons.setdefault(each.metric.reason, []).append(f"{group.title} {group.group}")
+    return [f"n/a ({reason}): {', '.join(named)}." for reason, named in reasons.items()]
 
 
 def _said_once(cells: list[str]) -> list[str]:
@@ -141,12 +152,20 @@ def _said_once(cells: list[str]) -> list[str]:
 
 
 def _in_group(each: InGroup) -> tuple[str, str, str]:
-    if each.metric.value is None:
-        return estimated(each.metric), "n/a", "n/a"
     return (
         estimated(each.metric),
         estimated(each.gap, with_sign),
         "n/a" if each.p_holm is None else decimals(each.p_holm),
+    )
+
+
+def _gaps(count: int) -> str:
+    return (
+        f"all {many(count, 'gap')}"
+        if count > 1
+        else f"the {many(count, 'gap')}"
+        if count
+        else "the gaps, of which none is"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from evaluate.paired import Difference, against
@@ -10,6 +11,7 @@ from evaluate.protocols import title_of
 from evaluate.resampling import THE_SAME
 from evaluate.scores import Scores
 from evaluate.skipped import note
+from evaluate.words import many
 from reports.figures import estimate, p_value
 from reports.render import Table
 from zoo.errors import UnknownNameError
@@ -18,6 +20,9 @@ _LETTERS = (
     "Systems that share a letter in a column cannot be told apart by it: their paired difference has a p-value "
     "of 0.05 or more after Holm over all pairs of systems. That does not make them equal."
 )
+UNTESTED = "Pairs without a p-value are not told apart, and share a letter for that reason alone."
+"""To be said beside letters where some pairs have none."""
+
 
 _KEPT_TOGETHER = {
     "patient": "Both keep a patient's lesions together: DeLong with Obuchowski's variance, McNemar by changing the "
@@ -66,7 +71,12 @@ def difference_figures(scores: Scores, name: str, prefix: str = "") -> dict[str,
 
 def letter_notes(scores: Scores) -> list[str]:
     """What a reader of the letters must know; nothing where there are no letters."""
-    return [_LETTERS] if scores.differences else []
+    return [_LETTERS, *untested(scores.differences)] if scores.differences else []
+
+
+def untested(found: Iterable[Difference]) -> list[str]:
+    """What to say beside letters where pairs have a difference and no p-value."""
+    return [UNTESTED] if any(each.mixed for each in found) else []
 
 
 def difference_tables(scores: Scores, name: str) -> list[Table]:
@@ -84,9 +94,9 @@ def difference_tables(scores: Scores, name: str) -> list[Table]:
             [
                 *note(scores.skipped, scores.n),
                 f"A figure less that of {titles[name]}, on the same lesions: value, 95% percentile interval of the "
-                f"paired resamples, and p after Holm over the {len({each.a for each in own})} differences of a column.",
+                f"paired resamples, and p after Holm over the {many(len({each.a for each in own}), 'difference')} of a column.",
                 "* separable: p is below 0.05. The others are not; the intervals are not adjusted for their number.",
-                *_reasons({each.metric: each.reason for each in own}),
+                *_reasons((each.metric, each.reason) for each in own),
             ],
         ),
         *_textbook_tables(scores, tested, titles),
@@ -107,18 +117,18 @@ def _textbook_tables(scores: Scores, tested: list[Difference], titles: dict[str,
                 "with the lesions that the system alone gets right and those that the reference alone does. "
                 "p after Holm, as above.",
                 _KEPT_TOGETHER[scores.cluster],
-                *_reasons({each.metric: each.textbook.reason for each in tested if each.textbook}),
+                *_reasons((each.metric, each.textbook.reason) for each in tested if each.textbook),
             ],
         )
     ]
 
 
-def _reasons(by_figure: dict[str, str]) -> list[str]:
-    """Why p-values are missing, each reason once, with the figures it is true of."""
-    figures: dict[str, list[str]] = {}
-    for figure, reason in by_figure.items():
+def _reasons(by_figure: Iterable[tuple[str, str]]) -> list[str]:
+    """Why p-values are missing, each reason once, with the figures it is true of, of all pairs or of some."""
+    figures: dict[str, dict[str, None]] = {}
+    for figure, reason in by_figure:
         if reason:
-            figures.setdefault(reason, []).append(title_of(figure))
+            figures.setdefault(reason, {})[title_of(figure)] = None
     return [
         f"{', '.join(titles)}: {reason}."
         if reason == THE_SAME
@@ -139,12 +149,17 @@ def _table(title: str, titles: dict[str, str], cells: dict[tuple[str, str], str]
 
 
 def difference_text(found: Difference) -> str:
-    """A difference, its interval, its p-value after Holm, and a star where it separates the two."""
+    """A difference, its interval, its p-value after Holm, and a star where it separates the two.
+
+    A difference that is not tested says so: `p n/a`.
+    """
     if found.value is None:
         return "n/a"
     shown = estimate(found.value, found.low, found.high, signed=True)
     mark = " *" if found.separable else ""
-    return shown if found.p_adjusted is None else f"{shown}, {p_value(found.p_adjusted)}{mark}"
+    if found.p_adjusted is None:
+        return f"{shown}, p n/a" if found.mixed else shown
+    return f"{shown}, {p_value(found.p_adjusted)}{mark}"
 
 
 def textbook_text(found: Difference) -> str:

@@ -15,7 +15,7 @@ from evaluate.labels import Labels, read_labels
 from evaluate.loading import check as check_files
 from evaluate.overlap import TrainingTable, read_training_table
 from evaluate.predict import Settings, predict
-from evaluate.predictions import Predictions, find, read_elsewhere
+from evaluate.predictions import Kind, Predictions, check_kinds, find, read_elsewhere
 from evaluate.testset import read_test_set
 from zoo.card import System
 from zoo.engines import Engine
@@ -60,6 +60,7 @@ def read_inputs(
     extra: bool = False,
     training: Sequence[Path] = (),
     elsewhere: Sequence[System] = (),
+    kinds: Mapping[str, Kind] | None = None,
 ) -> Inputs | None:
     """Reads predictions (files or folders) and labels; None where neither is given.
 
@@ -71,6 +72,7 @@ def read_inputs(
         extra: Keep files that match no card, as systems of their own.
         training: Tables of images that systems were trained on.
         elsewhere: Systems without networks, whose scores are in files of their own (`csv:PATH`).
+        kinds: Whether scores are probabilities or ranks, by system (`evaluate.predictions.find`).
 
     Raises:
         UsageError: One is given without the other, or a way to read labels without labels.
@@ -82,7 +84,8 @@ def read_inputs(
         return None
     if not (predictions or elsewhere) or labels is None:
         raise UsageError("predictions and labels go together: give --predictions DIR and --labels TABLE")
-    found, left_out = find(predictions, extra=extra) if predictions else ([], {})
+    found, left_out = find(predictions, extra=extra, kinds=kinds or {}) if predictions else ([], {})
+    check_kinds(kinds or {}, [each.system for each in found])
     return Inputs(
         predictions=(*found, *map(read_elsewhere, elsewhere)),
         labels=read_labels(labels, columns=columns, diagnoses=diagnoses),

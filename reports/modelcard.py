@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.protocols import title_of
+from evaluate.words import many
 from reports.cards import full
 from reports.charts.systems import main_scores
 from reports.figures import estimate
@@ -78,7 +79,7 @@ def front_matter(record: Record, entry: Entry) -> dict[str, Any]:
         ]
         dataset = {
             "type": "dermoscopy",
-            "name": f"{scores.n} lesions, {scores.positives} melanomas",
+            "name": f"{many(scores.n, 'lesion')}, {many(scores.positives, 'melanoma')}",
             "revision": record.lesions.sha256 if record.lesions else scores.labels_sha256,
         }
         found["metrics"] = list(scored.metrics)
@@ -105,7 +106,7 @@ def _scored(record: Record, entry: Entry) -> Table:
         reason = record.missing.get(entry.card.name, record.unscored or "no predictions")
         return Table("Scores", ("Figure", "Value"), (("all", f"n/a ({reason})"),))
     return Table(
-        f"Scores: {scores.n} lesions, {scores.positives} melanomas, {scores.patients} patients",
+        f"Scores: {many(scores.n, 'lesion')}, {many(scores.positives, 'melanoma')}, {many(scores.patients, 'patient')}",
         ("Figure", "Value", "95% interval"),
         tuple(
             (

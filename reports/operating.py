@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from evaluate.calibration import Calibration
 from evaluate.decision import DecisionCurves
 from evaluate.operating import AtPoint, Comparison, OperatingPoints
-from evaluate.paired import Difference, against
+from evaluate.paired import MIXED, Difference, against
 from evaluate.points import COMPARED, FIGURES
 from evaluate.protocols import OperatingPoint
 from evaluate.scores import Metric
 from evaluate.subgroups import Subgroups
-from reports.differences import difference_text, textbook_text
+from reports.differences import difference_text, textbook_text, untested
 from reports.figures import decimals, ratio
 from reports.render import Table
 
@@ -84,7 +84,11 @@ def operating(found: OperatingPoints, reference: str) -> list[Table]:
             tuple(_row(row, names) for row in found.rows),
             (
                 *notes,
-                *([_LETTERS] if any(row.metrics[name].group for row in found.rows for name in names) else []),
+                *(
+                    _letters(found)
+                    if any(row.metrics[name].group for row in found.rows for name in names)
+                    else []
+                ),
                 *prevalence_notes(
                     found, ", ".join(FIGURES[name].title for name in names if FIGURES[name].of_prevalence)
                 ),
@@ -100,6 +104,10 @@ def operating(found: OperatingPoints, reference: str) -> list[Table]:
     return [*tables, *_differences(found, reference)]
 
 
+def _letters(found: OperatingPoints) -> list[str]:
+    return [_LETTERS, *untested(each for point in found.comparisons for each in point.differences)]
+
+
 def separation(found: Comparison, figure: str) -> str:
     """How many pairs of systems a figure tells apart at a point.
 
@@ -107,7 +115,13 @@ def separation(found: Comparison, figure: str) -> str:
     """
     pairs = [each for each in found.differences if each.metric == figure]
     apart = sum(each.separable is True for each in pairs)
-    return f"{apart} of {len(pairs)} by {figure} at {_said(found.wanted)}"
+    return f"{apart} of {len(pairs)} by {figure} at {_said(found.wanted)}{left_open(pairs)}"
+
+
+def left_open(pairs: Iterable[Difference]) -> str:
+    """How many of some pairs are not tested, in brackets; nothing where all are."""
+    count = sum(each.mixed for each in pairs)
+    return f" ({count} left open: {MIXED})" if count else ""
 
 
 def _said(point: OperatingPoint) -> str:
@@ -120,6 +134,7 @@ def _differences(found: OperatingPoints, reference: str) -> list[Table]:
     marks = {(row.system, row.wanted): row.threshold_from == "test set" for row in found.rows}
     rows = []
     reasons = []
+    open_ = False
     for comparison in found.comparisons:
         own = {(each.a, each.metric): each for each in against(comparison.differences, reference)}
         for system in dict.fromkeys(name for name, _ in own):
@@ -133,12 +148,14 @@ def _differences(found: OperatingPoints, reference: str) -> list[Table]:
                 )
             )
             reasons += [each.textbook.reason for each in cells if each.textbook and each.textbook.reason]
+            open_ = open_ or any(each.mixed for each in cells)
     if not rows:
         return []
     headers = [text for name in COMPARED for text in (FIGURES[name].title, "McNemar")]
     notes = (
         f"A figure less that of {titles[reference]}, on the same lesions: value, 95% percentile interval of the "
         "paired resamples, and p after Holm over the differences of a column at one point. * separable: p is below 0.05.",
+        *([f"p n/a: {MIXED}; the interval says what was seen, not which is better."] if open_ else []),
         "McNemar: lesions that the system alone gets right, and those that the reference alone does; its exact test, "
         "a patient's lesions kept together, after Holm.",
         *(f"No p-value of McNemar's test (†): {reason}." for reason in dict.fromkeys(reasons)),

@@ -40,6 +40,12 @@ def tables(record: Record) -> list[render.Table]:
     ]
 
 
+def tables_on_screen(record: Record) -> list[render.Table]:
+    """All tables of a record in the order of a screen, which ends with the verdicts and the summary."""
+    last = [*verdicts(record), *summary(record)]
+    return [*tables(record)[len(last) :], *last]
+
+
 def _skipped(record: Record) -> list[str]:
     return next((note(scores.skipped, scores.n) for scores in record.scores), [])
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 from evaluate.audit import Audit
-from evaluate.findings import many
 from evaluate.operating import OperatingPoints
 from evaluate.paired import ALPHA, Difference, against
 from evaluate.protocols import OperatingPoint, named
 from evaluate.scores import Metric, Scores, SystemScores
 from evaluate.skipped import note
 from evaluate.subgroups import Subgroups
+from evaluate.words import many
 from reports.differences import reference
 from reports.figures import estimate, with_sign
-from reports.operating import CHOSEN, estimated, separation
+from reports.operating import CHOSEN, estimated, left_open, separation
 from reports.record import Record
 from reports.render import Table
 
@@ -41,7 +41,7 @@ def _summary(record: Record, scores: Scores) -> Table:
         for system in sorted(scores.systems, key=_area, reverse=True)
     )
     return Table(
-        f"In short: {scores.n} lesions, {scores.positives} melanomas, {scores.patients} patients",
+        f"In short: {many(scores.n, 'lesion')}, {many(scores.positives, 'melanoma')}, {many(scores.patients, 'patient')}",
         (
             "System",
             "ROC-AUC",
@@ -107,7 +107,8 @@ def _at_points(record: Record, scores: Scores) -> list[str]:
     own = [each for each in scores.differences if each.metric == "specificity"]
     apart = sum(each.separable is True for each in own)
     return [
-        f"{apart} of {len(own)} pairs can be told apart by specificity at that sensitivity (Holm over all)."
+        f"{apart} of {len(own)} pairs can be told apart by specificity at that sensitivity (Holm over all)"
+        f"{left_open(own)}."
     ]
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 
 from benchmarks.parameters import RULES
+from evaluate.predictions import UNSTATED
 from evaluate.protocols import PROTOCOLS, title_of
 from evaluate.protocols import Column as Figure
 from evaluate.scores import Scores
+from evaluate.words import many
 from reports.claims import other_test_set
 from reports.differences import difference_tables, letter_notes, reference
 from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds
@@ -201,7 +203,7 @@ def _score_section(name: str, scores: Scores | None, prefix: str) -> Section:
     title = f"Scores, {protocol.title.lower()} protocol"
     if scores is None:
         return Section(title, (Column(columns[0].key, "All figures"),), (protocol.definition,))
-    title += f": {scores.n} lesions, {scores.positives} melanomas, {scores.patients} patients"
+    title += f": {many(scores.n, 'lesion')}, {many(scores.positives, 'melanoma')}, {many(scores.patients, 'patient')}"
     notes = [protocol.definition]
     if any(_mark(column, scores) for column in protocol.columns):
         notes.append(f"{_CHOSEN.strip()} at a threshold chosen on this test set.")
@@ -243,8 +245,13 @@ def _mark(column: Figure, scores: Scores | None) -> str:
 
 
 def _rank_notes(scores: Scores) -> list[str]:
-    titles = [system.title for system in scores.systems if system.kind == "rank"]
-    return [f"{', '.join(titles)}: scores are ranks, not probabilities."] if titles else []
+    ranks = [each for each in scores.systems if each.kind == "rank"]
+    unstated = [each.title for each in ranks if UNSTATED in each.notes]
+    titles = [each.title for each in ranks if each.title not in unstated]
+    return [
+        *([f"{', '.join(titles)}: scores are ranks, not probabilities."] if titles else []),
+        *([f"{', '.join(unstated)}: scores are not known to be probabilities."] if unstated else []),
+    ]
 
 
 def verdicts(record: Record) -> list[Table]:

@@ -67,6 +67,10 @@ def test_locked_thresholds_lose_the_mark(command, development: Path) -> None:
     # The last is their difference: one of its two thresholds was chosen on the test set.
     assert ["†" in line for line in points] == [False, True, False, True, True]
     assert "locked on development predictions" in shown.output
+    assert points[-1].count("p n/a") == 4  # two figures, each by resamples and by McNemar
+    assert "*" not in points[-1]
+    assert "p n/a: one threshold locked, one chosen on this test set" in shown.output
+    assert "F1 of melanoma: one threshold locked, one chosen on this test set" in shown.output
     content = json.loads(run(*command, "--threshold-from", development, "--json").stdout)
     found = [row["threshold_from"] for row in content["operating_points"]["rows"]]
     assert found == ["development"] * 3 + ["test set"] * 3
@@ -175,7 +179,7 @@ def test_locked_thresholds_give_mcnemar_its_p_values(command, made_up: Path, dev
         "comparisons"
     ]
     assert all(each["textbook"]["p"] is None for each in comparison["differences"])
-    assert all(each["p"] is not None for each in comparison["differences"])
+    assert all(each["p"] is None for each in comparison["differences"])
 
 
 def test_every_part_goes_into_a_tidy_file(made_up: Path, development: Path, tmp_path: Path) -> None:
@@ -318,3 +322,66 @@ def test_the_real_subgroups(real: Clinical, proveai: Path) -> None:
     )
     sge = next(each for each in real.subgroups.systems if each.system == "sge_b3")
     assert sge.groups[0].metric.value == pytest.approx(np.mean((wins > 0) + 0.5 * (wins == 0)))
+
+
+@pytest.fixture
+def mine(made_up: Path, tmp_path: Path) -> Path:
+    """A file that matches no card."""
+    (tmp_path / "mine.csv").write_bytes((made_up / "predictions" / "SGE-B3.csv").read_bytes())
+    return tmp_path / "mine.csv"
+
+
+def test_the_kind_of_a_file_of_ones_own_can_be_said(made_up: Path, mine: Path) -> None:
+    command = [
+        "score",
+        mine,
+        "--labels",
+        made_up / "labels.csv",
+        "--extra",
+        "--resamples",
+        "50",
+        "--calibration",
+    ]
+    plain = run(*command)
+    assert plain.exit_code == 0, plain.output
+    assert "mine: scores are not known to be probabilities." in plain.output
+    assert "scores are ranks, not" not in plain.output
+    assert "--kind NAME=probability" in run(*command, "--json").stdout
+    said = run(*command, "--kind", "mine=probability", "--json")
+    assert said.exit_code == 0, said.output
+    content = json.loads(said.stdout)
+    assert content["systems"][0]["kind"] == "probability"
+    assert content["calibration"]["systems"][0]["metrics"]["brier"]["value"] > 0
+    audited = run("audit", *command[1:-1], "--kind", "mine=rank", "--json").stdout
+    assert "stated to be ranks" in audited
+    assert "not stated to be ranks or probabilities" in run("audit", *command[1:-1], "--json").stdout
+    for wrong, message in (
+        ("mine=odds", "is not NAME=probability or NAME=rank"),
+        ("mien=rank", "no scores of 'mien'"),
+    ):
+        failed = run(*command, "--kind", wrong)
+        assert failed.exit_code == 2
+        assert message in failed.output
+
+
+def test_a_folder_of_development_files_may_hold_systems_that_are_not_scored(
+    command: list[str | Path], development: Path
+) -> None:
+    (development.parent / "Spatial-B3.csv").write_bytes(development.read_bytes())
+    (development.parent / "notes.csv").write_text("a,b\n1,2\n")
+    shown = run(*command, "--threshold-from", development.parent, "--json")
+    assert shown.exit_code == 0, shown.output
+    for name in ("Spatial-B3.csv", "notes.csv"):
+        left_out = (
+            f"left out: {development.parent / name}: development predictions of a system that is not scored"
+        )
+        assert left_out in shown.stderr
+    rows = json.loads(shown.stdout)["operating_points"]["rows"]
+    assert {row["system"]: row["threshold_from"] for row in rows}["sge_b3"] == "development"
+    strict = run(*command, "--threshold-from", development.parent / "Spatial-B3.csv")
+    assert strict.exit_code == 2
+    assert "which is not scored" in strict.output
+    compared = ["compare", "sge_b3", "--no-latency", "--predictions", command[1], *command[3:]]
+    shown = run(*compared, "--threshold-from", development.parent, "--at", "sensitivity=0.9")
+    assert shown.exit_code == 0, shown.output
+    assert f"left out: {development.parent / 'notes.csv'}" in shown.stderr

@@ -14,6 +14,7 @@ from evaluate import (
     read_development,
     score,
 )
+from evaluate.audit import audit
 from evaluate.estimate import estimate
 from evaluate.points import FIGURES, POINTS, read_point
 from evaluate.resampling import effective_clusters, interval
@@ -114,7 +115,7 @@ def test_a_threshold_that_does_not_carry_over_is_refused_or_told(development):
     ranks = read_development([development("mine.csv")])  # of no known system, so taken as ranks
     mine = predictions(system="mine", kind="rank")
     found = operating_points([mine], labels(), [AT_90], development=ranks)
-    assert "ranks within their own set" in found.notes[0]
+    assert "its scores are ranks within their own set" in found.notes[0]
     known = read_development([development(prefix="I")])
     with pytest.raises(InputError, match="110 of its images are test images"):
         operating_points([predictions()], labels(), [AT_90], development=known)
@@ -285,7 +286,7 @@ def test_where_the_test_set_chose_one_of_two_thresholds_mcnemar_has_no_p_value(d
     for each in found.comparisons[0].differences:
         assert each.textbook.p is None
         assert each.textbook.reason == "thresholds chosen on this test set"
-        assert each.p is not None
+        assert each.p is None
 
 
 def test_one_system_is_compared_with_nothing():
@@ -326,3 +327,59 @@ def test_mcnemar_at_locked_thresholds_keeps_its_word():
     error = (0.05 * 0.95 / studies) ** 0.5
     assert all(each / studies < 0.05 + 2.5 * error for each in alarms.values()), alarms
     assert all(each > 0 for each in alarms.values()), alarms
+
+
+def test_a_locked_and_a_chosen_threshold_are_not_compared(development):
+    """The chosen one is flattered: at one sensitivity it reaches it, and the other may not."""
+    good = np.clip(0.2 + 0.6 * TRUTH + 0.05 * np.random.default_rng(1).normal(size=160), 0.01, 0.99)
+    three = [predictions(good), predictions(good, "b"), predictions(system="c")]
+    locked = read_development([development(scores=[0.95] * 10)])  # Far too high: nothing is called.
+    (comparison,) = operating_points(three, labels(), [AT_90], development=locked).comparisons
+    by_pair = {(each.a, each.b, each.metric): each for each in comparison.differences}
+    for other in ("b", "c"):
+        found = by_pair["sge_b3", other, "sensitivity"]
+        assert (found.p, found.p_adjusted, found.separable) == (None, None, None)
+        assert found.reason == "one threshold locked, one chosen on this test set"
+        assert found.value is not None
+        assert found.low is not None
+        assert found.high < 0
+    assert by_pair[
+        "b", "c", "specificity"
+    ].separable  # Both chosen: compared as ever, and Holm over this pair.
+    assert by_pair["b", "c", "specificity"].p_adjusted == by_pair["b", "c", "specificity"].p
+    rows = operating_points(three, labels(), [AT_90], development=locked).rows
+    assert set(rows[0].metrics["specificity"].group) == {
+        *rows[1].metrics["specificity"].group, *rows[2].metrics["specificity"].group
+    }  # fmt: skip
+    two = operating_points(three[:2], labels(), [AT_90], development=locked)
+    assert {metric.group for row in two.rows for metric in row.metrics.values()} == {""}
+    own = {each.metric: each for each in score(three[:2], labels(), development=locked).differences}
+    assert own["sensitivity"].mixed
+    assert own["specificity"].separable is None
+    assert own["specificity"].p is None
+    assert own["roc_auc"].p is not None
+    assert not own["roc_auc"].mixed
+
+
+def test_patients_shared_with_development_are_told(development):
+    """A patient of the test set whose other images locked the threshold: a note and a finding of the audit."""
+    patients = ["P0", "P1", *(f"D{i}" for i in range(108))]
+    locked = read_development([development(patient_id=patients), development("Spatial-B3.csv")])
+    both = [predictions(), predictions(system="spatial_b3")]
+    (note,) = operating_points(both, labels(), [AT_90], development=locked, resamples=100).notes
+    assert note.startswith(
+        "SGE-B3: 2 patients of the test set (4 of 160 lesion images) also in the development"
+    )
+    assert note in score(both, labels(), development=locked, resamples=100).notes
+    found = audit(both, labels(), development=locked, resamples=100).findings
+    (finding,) = [each for each in found if each.check == "shared_with_development"]
+    assert finding.severity == "warning"
+    assert finding.systems == ("sge_b3",)
+    assert (
+        "2 patients of the test set also among the development images: 4 lesion images of 160"
+        in finding.found
+    )
+    assert "specificity" in finding.metrics
+    assert "roc_auc" not in finding.metrics
+    clean = audit(both[1:], labels(), development={"spatial_b3": locked["spatial_b3"]}, resamples=100)
+    assert next(each.findings for each in clean.checked if each.check == "shared_with_development") == 0

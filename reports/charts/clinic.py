@@ -47,7 +47,9 @@ def _reliability(record: Record) -> Chart:
     ]
     ranks = [each.title for each in (found.systems if found else ()) if not each.bins]
     reason = (
-        "calibration was not asked for (compare --calibration)" if found is None else "all scores are ranks"
+        "calibration was not asked for (compare --calibration)"
+        if found is None
+        else "no scores are known to be probabilities"
     )
     return Chart(
         name="reliability",
@@ -56,7 +58,7 @@ def _reliability(record: Record) -> Chart:
         panels=tuple(panels) or (Panel(x=axes[0], y=axes[1], empty=reason),),
         notes=(
             "Bins of equal numbers of lesions; bars: Wilson's 95% intervals. Line: perfect calibration.",
-            *([f"{', '.join(ranks)}: n/a (scores are ranks, not probabilities)."] if ranks and panels else []),
+            *([f"{', '.join(ranks)}: n/a (scores are ranks, or not known to be probabilities)."] if ranks and panels else []),
         ),
         table="Reliability: melanomas among lesions of similar scores",
     )  # fmt: skip
@@ -90,7 +92,9 @@ def _decision(record: Record) -> Chart:
             if series
             else Panel(x=axes[0], y=axes[1], empty=reason),
         ),
-        notes=("Bands: 95% intervals over resamples of whole patients. Ranks have no net benefit.",),
+        notes=(
+            "Bands: 95% intervals over resamples of whole patients. Only probabilities have a net benefit.",
+        ),
         table="Net benefit at threshold probabilities",
     )
 

@@ -92,7 +92,7 @@ def cost_charts(record: Record) -> list[Chart]:
             panels=tuple(
                 _panel(record, benefit, cost, "Net benefit", _no_benefit(record)) for cost in (first, *others)
             ),
-            notes=(*notes, "Systems whose scores are ranks have no net benefit."),
+            notes=(*notes, "Systems whose scores are not known to be probabilities have no net benefit."),
             table="Net benefit at threshold probabilities",
         ),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluate.paired import Difference, against
+from evaluate.paired import MIXED, Difference, against
 from evaluate.protocols import title_of
 from evaluate.scores import Scores
 from reports.charts.model import Axis, Chart, Guide, Panel, Series
@@ -48,6 +48,11 @@ def forest_chart(record: Record) -> Chart:
         notes=(
             "On the same lesions; bars: 95% intervals of paired resamples of whole patients. Where a bar "
             "crosses zero no difference is shown. *: p below 0.05 after Holm over the column.",
+            *(
+                f"{', '.join(named)}, {title_of(metric)}: not tested, {MIXED}."
+                for metric in FIGURES
+                if (named := [titles[each.a] for each in own if each.metric == metric and each.mixed])
+            ),
         ),
         table=f"Differences from {titles[name]}",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +60,7 @@ def compare(
         "engine": engine, "drift": drift,
     }  # fmt: skip
     _report(
-        functools.partial(run, request=request), systems, "comparison",
+        run, systems, "comparison", request=request,
         running=_to_run(test_set, weights, running), **options,
     )  # fmt: skip
 
@@ -103,16 +102,17 @@ def reproduce(request: Request, **options: Any) -> None:
     """
     from reports.comparison import reproduce as run
 
-    _report(functools.partial(run, request=request), (), "claims", latency=False, device="auto", **options)
+    _report(run, (), "claims", request=request, latency=False, device="auto", **options)
 
 
 def _report(
-    run: Callable[..., Record], systems: tuple[str, ...], name: str, *,
+    run: Callable[..., Record], systems: tuple[str, ...], name: str, *, request: Request, kinds: dict[str, Any],
     predictions: tuple[Path, ...], labels: Path | None, no_predictions: bool, diagnoses: Path | None, train_table: tuple[Path, ...],
     latency: bool, style: str, output: Path | None, running: dict[str, Any] | None = None, **settings: Any,
 ) -> None:  # fmt: skip
+    from evaluate.clinical import with_development
     from reports.inputs import Inputs, read_inputs, run_systems
-    from reports.outputs import tables, text, write_all
+    from reports.outputs import tables_on_screen, text, write_all
     from reports.record import Settings
     from zoo.files import make_folder
 
@@ -121,23 +121,32 @@ def _report(
         make_folder(output)
     table = {"columns": settings["columns"], "diagnoses": diagnoses, "training": train_table}
     inputs: Inputs | None
+    names = {card.name for card in cards}
     with progress() as step:
         if running:
             if predictions:
                 raise click.UsageError(
                     "--predictions and --test-set each say where scores come from; give one of them"
                 )
+            if kinds:
+                raise click.UsageError("--kind is about files of scores: give them with --predictions")
+            # Read before the networks run, so that a broken file is told at once.
+            request, others = with_development(request, names)
             inputs = run_systems(
                 cards, labels=labels, device=settings["device"], progress=step, **running, **table
             )
         else:
             predictions, labels = _scores_to_take(predictions, labels, no_predictions)
             elsewhere = [card for card in cards if not card.members]
-            inputs = read_inputs(predictions, labels, elsewhere=elsewhere, **table)
-        say_left_out(inputs.left_out | inputs.missing if inputs else {})
-        record = run(cards, Settings(latency="quick" if latency else "off", **settings), inputs, step)
+            inputs = read_inputs(predictions, labels, elsewhere=elsewhere, kinds=kinds, **table)
+            scored = {each.system for each in inputs.predictions} if inputs else names
+            request, others = with_development(request, names & scored, kinds)
+        say_left_out({**(inputs.left_out | inputs.missing if inputs else {}), **others})
+        record = run(
+            cards, Settings(latency="quick" if latency else "off", **settings), inputs, step, request=request
+        )
     if style == "terminal":
-        print_tables(tables(record))
+        print_tables(tables_on_screen(record))
     else:
         click.echo(text(record, style), nl=False)
     if output:

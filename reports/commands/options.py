@@ -44,10 +44,35 @@ def table_options(command: F) -> F:
     return command
 
 
+def _kinds(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """`NAME=probability` or `NAME=rank`, each name once."""
+    kinds: dict[str, str] = {}
+    for text in given:
+        name, _equals, kind = text.rpartition("=")
+        if not name or kind not in ("probability", "rank"):
+            raise click.BadParameter(f"{text!r} is not NAME=probability or NAME=rank")
+        if kinds.setdefault(name, kind) != kind:
+            raise click.BadParameter(f"{name} is {kinds[name]} and {kind}; say one")
+    return kinds
+
+
+def kind_option(command: F) -> F:
+    """What scores are, where nothing else says it: the command gets `kinds`."""
+    return click.option(
+        "--kind",
+        "kinds",
+        multiple=True,
+        metavar="NAME=probability|rank",
+        callback=_kinds,
+        help="What the scores of a CSV file are, by its system or its name without ending; may be repeated.",
+    )(command)
+
+
 def files_and_labels(command: F) -> F:
     """What `score` and `audit` read."""
     for option in (
         table_options,
+        kind_option,
         click.option("--labels", required=True, type=existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
         click.argument("files", nargs=-1, required=True, type=existing()),
     ):  # fmt: skip
@@ -163,6 +188,7 @@ def comparison_options(command: F) -> F:
         reference_option,
         training_option,
         table_options,
+        kind_option,
         click.option("--no-predictions", is_flag=True, help="Leave the published scores out, even if they were fetched."),
         click.option("--labels", type=existing(dir_okay=False), help="Table with the diagnosis of every lesion."),
         click.option("--predictions", type=existing(), multiple=True, help="Folder or file of per-image scores; may be repeated. Without it, the published scores are taken if they were fetched."),

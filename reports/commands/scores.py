@@ -34,6 +34,7 @@ def score(
     labels: Path,
     columns: dict[str, str],
     diagnoses: Path | None,
+    kinds: dict[str, Any],
     protocol: str,
     resamples: int | None,
     seed: int,
@@ -51,20 +52,22 @@ def score(
     Examples:
       melanoma-zoo score predictions/ --labels test.csv
       melanoma-zoo score mine.csv --labels test.csv --extra --json
+      melanoma-zoo score mine.csv --labels test.csv --extra --kind mine=probability --calibration
       melanoma-zoo score predictions/ --labels test.csv --at sensitivity=0.9 --prevalence 0.02
       melanoma-zoo score mine.csv --labels test.csv --extra --threshold-from development/mine.csv
     """
     from evaluate import score as run
-    from evaluate.clinical import clinical
+    from evaluate.clinical import clinical, with_development
     from evaluate.skipped import note
     from reports import clinical as clinic
     from reports.differences import reference as reference_of
     from reports.inputs import read_inputs
     from reports.tables import scored
 
-    inputs = read_inputs(files, labels, columns=columns, diagnoses=diagnoses, extra=extra)
+    inputs = read_inputs(files, labels, columns=columns, diagnoses=diagnoses, extra=extra, kinds=kinds)
     assert inputs is not None
-    say_left_out(inputs.left_out)
+    request, more_left_out = with_development(request, [each.system for each in inputs.predictions], kinds)
+    say_left_out(inputs.left_out | more_left_out)
     given: dict[str, Any] = {"resamples": resamples, "seed": seed}
     found = run(inputs.predictions, inputs.labels, protocol, development=request.development, **given)
     more = clinical(inputs.predictions, inputs.labels, request, **given)

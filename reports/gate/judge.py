@@ -11,9 +11,10 @@ import msgspec
 
 from benchmarks.machine import differences as other_machine
 from benchmarks.results import Latency
-from evaluate.findings import listed, many
+from evaluate.findings import listed
 from evaluate.paired import ALPHA, holm
 from evaluate.protocols import PROTOCOLS, title_of
+from evaluate.words import many
 from reports.gate.pairs import Files, Paired, paired
 from reports.gate.rules import Rule, check
 from reports.record import Record

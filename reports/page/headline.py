@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from benchmarks.parameters import RULES, parameters, reduction
-from evaluate.findings import many
 from evaluate.paired import Difference
 from evaluate.scores import Scores, SystemScores
+from evaluate.words import many
 from reports.charts.systems import main_scores
 from reports.figures import estimate, fewer
 from reports.record import Record
