@@ -97,7 +97,7 @@ def test_every_check_says_whether_it_was_run_and_why_not(labelled, table) -> Non
     assert all(each.about.endswith(".") for each in found.checked)
     assert all((each.findings is None) == bool(each.reason) for each in found.checked)
     assert {each.check for each in found.checked if each.findings is None} == {
-        "shared_with_training", "images_shared_with_training", "near_duplicate_images", "copies_of_an_image",
+        "shared_with_training", "shared_with_development", "images_shared_with_training", "near_duplicate_images", "copies_of_an_image",
         "repeated_lesions", "conflicting_labels", "power", "identical_scores", "disagreeing_runs",
     }  # fmt: skip
 

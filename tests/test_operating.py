@@ -383,3 +383,13 @@ def test_patients_shared_with_development_are_told(development):
     assert "roc_auc" not in finding.metrics
     clean = audit(both[1:], labels(), development={"spatial_b3": locked["spatial_b3"]}, resamples=100)
     assert next(each.findings for each in clean.checked if each.check == "shared_with_development") == 0
+
+
+def test_resamples_that_lack_a_class_are_told_from_those_without_a_call():
+    values = np.array([np.nan] * 30 + [0.5, 0.6] * 35)
+    found = estimate(0.5, values, "no lesion is called", lacking=20)
+    assert (
+        found.reason == "no interval: no lesion is called in 10 and a class is missing in 20 of 100 resamples"
+    )
+    found = estimate(0.5, values, "no lesion is called", lacking=30)
+    assert found.reason == "no interval: a class is missing in 30 of 100 resamples"

@@ -68,7 +68,15 @@ def test_real_data_on_one_screen(proveai: Path) -> None:
         env={"COLUMNS": "100"},
     )  # fmt: skip
     assert shown.exit_code == 0, shown.output
-    screen = shown.stdout.partition("What each system costs")[0].rstrip().splitlines()
+    screen = shown.stdout.rstrip()[shown.stdout.index("In short") :].splitlines()
     assert screen[0].startswith("In short: 603 lesions, 95 melanomas, 435 patients")
     assert len(screen) <= 24, "\n".join(screen)
     assert "0.844 (0.796 to 0.888) a" in "\n".join(screen)
+
+
+def test_the_screen_ends_with_the_summary(record) -> None:
+    from reports.outputs import tables, tables_on_screen
+
+    shown = [table.title for table in tables_on_screen(record)]
+    assert shown[-1].startswith("In short")
+    assert sorted(shown) == sorted(table.title for table in tables(record))
