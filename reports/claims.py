@@ -229,7 +229,7 @@ def _departing(claim: Claim, record: Record) -> str:
     }
     titles = [entry.card.title for name in names if name in departing and (entry := record.entry(name))]
     return (
-        f" This is of the published re-run of {', '.join(titles)}, which departs from the system."
+        f". This is of the published re-run of {', '.join(titles)}, which departs from the system."
         if titles
         else ""
     )

@@ -134,6 +134,21 @@ def test_better_for_some_of_the_systems_holds_only_under_those(record: Record) -
     assert "Not under Spatial-B3 against Second place" in found.summary
 
 
+def test_a_verdict_names_its_family_and_the_departing_re_run(record: Record) -> None:
+    claim = Better(text="t", systems=("sge_b3", "spatial_b3"), reference="second_place", metric="roc_auc")
+    found = judge(claim, record)
+    assert found.summary.count("(Holm over the 2 pairs of this claim)") == 2
+    departing = [
+        entry.card.title
+        for entry in record.entries
+        if entry.card.name in {"sge_b3", "spatial_b3", "second_place"}
+        and any(file.departures for file in entry.card.predictions)
+    ]
+    said = f"This is of the published re-run of {', '.join(departing)}, which departs from the system."
+    assert departing
+    assert found.summary.endswith(said)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
