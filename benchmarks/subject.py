@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from ctypes import CDLL, c_int
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter_ns
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.cells import Cell, Variant
 from benchmarks.worker import STANDARD, imported
+from zoo import runtime
 
 T = TypeVar("T")
 
@@ -104,9 +104,13 @@ def build(cell: Cell, member: Mapping[str, Any], device: torch.device) -> nn.Mod
     return network
 
 
+_ASSEMBLED = "assembled"
+"""What a card calls the standard assembly."""
+
+
 def member_of(fields: Mapping[str, Any], builder: str = STANDARD) -> Any:
     """A member from the fields of its card; for the standard assembly what that reads of them will do."""
-    if builder != STANDARD:
+    if builder != STANDARD or fields.get("network", _ASSEMBLED) != _ASSEMBLED:
         import msgspec
 
         from zoo.card import Member
@@ -114,7 +118,7 @@ def member_of(fields: Mapping[str, Any], builder: str = STANDARD) -> Any:
         return msgspec.convert(fields, Member)
     attention = [SimpleNamespace(**each) for each in fields.get("attention") or ()]
     metadata = SimpleNamespace(**fields["metadata"]) if fields.get("metadata") else None
-    plain = {"pool": "average", **fields, "attention": attention, "metadata": metadata}
+    plain = {"network": _ASSEMBLED, "pool": "average", **fields, "attention": attention, "metadata": metadata}
     return SimpleNamespace(**plain)
 
 
@@ -147,30 +151,9 @@ def settings(variant: Variant, allocator: str) -> dict[str, str]:
 
 
 def tune_allocator() -> str:
-    """Keeps large blocks in the process instead of returning them to the kernel after every batch.
-
-    Only glibc's malloc needs it and can do it.
-
-    Returns:
-        What was set, for the record.
-    """
-    m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4  # malloc.h
-    try:
-        mallopt = CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return "default (not glibc)"
-    mallopt.argtypes, mallopt.restype = (c_int, c_int), c_int
-    wanted = ((m_mmap_max, 0), (m_trim_threshold, -1), (m_top_pad, 256 << 20))
-    if not all(mallopt(option, value) for option, value in wanted):
-        return "default (mallopt refused)"
-    return "M_MMAP_MAX=0, M_TRIM_THRESHOLD=-1, M_TOP_PAD=256 MiB"
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device's memory, or this machine's, did not suffice."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
+    """What `zoo.runtime.tune_allocator` set, for the record."""
+    tuned = runtime.tune_allocator()
+    return "M_MMAP_MAX=0, M_TRIM_THRESHOLD=-1, M_TOP_PAD=256 MiB" if tuned else "default"
 
 
 def backing_off(batch: int, attempt: Callable[[int], T]) -> tuple[T, int]:
@@ -185,7 +168,7 @@ def backing_off(batch: int, attempt: Callable[[int], T]) -> tuple[T, int]:
         try:
             return attempt(batch), batch
         except Exception as error:
-            if batch == 1 or not out_of_memory(error):
+            if batch == 1 or not runtime.out_of_memory(error):
                 raise
         batch //= 2
         gc.collect()

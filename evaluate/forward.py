@@ -15,7 +15,7 @@ from evaluate.views import Floats, transform
 from zoo.card import Member
 from zoo.engines import Library, prepare
 from zoo.errors import MachineError
-from zoo.runtime import Precision, arithmetic
+from zoo.runtime import Precision, arithmetic, out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -176,13 +176,6 @@ def largest_batch(peaks: dict[int, int], limit: float) -> int:
     (small, least), (large, most) = sorted(peaks.items())
     each = max((most - least) / (large - small), 1)
     return _power_of_two(min((limit - least) / each + small, CUDA_MOST))
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory did not suffice, on a GPU or a CPU."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _power_of_two(most: float) -> int:

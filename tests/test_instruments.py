@@ -21,9 +21,10 @@ from benchmarks.energy import above_idle, rapl, watts
 from benchmarks.memory import peak_rss
 from benchmarks.nvml import Gpu, Unavailable, Watch
 from benchmarks.others import Others
-from benchmarks.subject import autocast, backing_off, out_of_memory, prepare, tune_allocator
+from benchmarks.subject import autocast, backing_off, prepare, tune_allocator
 from benchmarks.timing import QUICK
 from benchmarks.traffic import traffic_bytes
+from zoo.runtime import out_of_memory
 
 MEMBER = {"name": "small", "backbone": "resnet18", "size": 32, "classes": ["MEL", "NV"], "melanoma": 0}
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -33,6 +33,7 @@ from evaluate.testset import TestSet, read_test_set
 from weights.untrained import enliven
 from zoo.card import VIEWS, Assumption, Attention, Checkpoints, Member, Metadata, Preprocess, System, Views
 from zoo.errors import CheckpointError, InputError, MachineError, UsageError
+from zoo.runtime import out_of_memory
 
 CLASSES = ("BKL", "MEL", "NV")
 TEN = Views(transforms=VIEWS, weights=(1, 1, 1, 1, 2, 2, 1, 1))
@@ -288,8 +289,8 @@ def test_other_failures_are_not_taken_for_memory(
 def test_a_real_end_of_memory_on_a_cpu_is_recognised() -> None:
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**60, dtype=torch.uint8)
-    assert forward.out_of_memory(raised.value)
-    assert not forward.out_of_memory(RuntimeError("expected scalar type Float"))
+    assert out_of_memory(raised.value)
+    assert not out_of_memory(RuntimeError("expected scalar type Float"))
 
 
 def test_an_automatic_batch_is_a_power_of_two_that_fits() -> None:

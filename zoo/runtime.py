@@ -111,6 +111,13 @@ def arithmetic(device: Literal["cpu", "cuda"], precision: Precision) -> Iterator
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory did not suffice, on a GPU or a CPU."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def fold_batch_norm(network: AnyNetwork, *inputs: Tensor) -> AnyNetwork:
     """A copy of a network with its batch norms multiplied into the convolutions before them.
 
