@@ -229,12 +229,12 @@ def test_locked_thresholds_lock_the_comparison_and_its_summary(
         "50",
     )
     args = ("compare", "sge_b3", "--no-latency", *files, "--output", tmp_path / "out")
-    locked = run(*args, "--threshold-from", development).stdout.partition("What each system costs")[0]
+    locked = run(*args, "--threshold-from", development).stdout.rpartition("In short")[2]
     assert "Thresholds locked on development predictions; sensitivity reached here: SGE-B3" in locked
     assert "†" not in locked
     frame = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert frame["specificity_threshold_from"].tolist() == ["development"]
-    assert "†" in run(*args).stdout.partition("What each system costs")[0]
+    assert "†" in run(*args).stdout.rpartition("In short")[2]
     assert pd.read_csv(tmp_path / "out" / "comparison.csv")["specificity_threshold_from"].tolist() == [
         "test set"
     ]
