@@ -227,15 +227,21 @@ def _exports(training: Training, made: nn.Module) -> Check:
     member, inputs = training.member, probe(training, 1)
     if member.complete:
         return Check(name="exports", state="n.a.", detail="it is an exported file", member=member.name)
-    try:
-        with warnings.catch_warnings(action="ignore"):
+    # What torch warns of while it exports says nothing of the network.
+    with warnings.catch_warnings(action="ignore"), torch.no_grad():
+        try:
             program = torch.export.export(made, tuple(inputs)).module()
-    except Exception as error:
-        return _check(
-            member, "exports", error, "see torch.export's own advice; `forward` must not branch on values"
+        except Exception as error:
+            return _check(
+                member, "exports", error, "see torch.export's own advice; `forward` must not branch on values"
+            )
+        return _same(
+            member,
+            "exports",
+            lambda: program(*inputs),
+            made(*inputs),
+            "the exported program differs: keep nothing between calls",
         )
-    with torch.no_grad():
-        return _same(member, "exports", lambda: program(*inputs), made(*inputs), "the exported program differs: keep nothing between calls")  # fmt: skip
 
 
 def _passed(member: Member, name: str, detail: str = "") -> Check:
