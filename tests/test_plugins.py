@@ -233,8 +233,8 @@ def test_what_a_builder_imports_decides_what_is_kept(site: Path) -> None:
 
 
 def test_counting_and_timing_run_it_in_other_processes(site: Path) -> None:
-    from benchmarks.operations import count_all
     from benchmarks.latency import quick_latency
+    from benchmarks.operations import count_all
 
     write(install(site, "plug_f"), "alien", "plug_f.nets:build")
     (member,) = zoo.card("alien").members

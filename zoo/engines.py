@@ -6,6 +6,7 @@ All of them compute in single precision unless a lower one is asked for. The las
 
 from __future__ import annotations
 
+import copy
 from functools import cache as memoised
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal, get_args
@@ -154,6 +155,8 @@ def prepare(
     check(engine, device, precision)
     if engine == "torch":
         folded = export.fold(network, member)
+        if folded is network:
+            folded = copy.deepcopy(network)
         return folded.to(device=device).to(memory_format=torch.channels_last)
     made = export.export(network, member)
     try:
