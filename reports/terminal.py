@@ -56,12 +56,12 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         What is called with what is being done, how much of it is done, and how much there is.
     """
     if not sys.stderr.isatty():
-        last = 0.0
+        last: dict[str, float] = {}
 
         def line(what: str, done: int, total: int) -> None:
-            nonlocal last
-            if done == total or time.monotonic() - last > LINE_EVERY_S:
-                last = time.monotonic()
+            now = time.monotonic()
+            if done == total or what not in last or now - last[what] > LINE_EVERY_S:
+                last[what] = now
                 print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)  # noqa: T201
 
         yield line

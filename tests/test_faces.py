@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_a_card_says_what_is_assumed_and_what_the_hub_reads(record: Record) -> N
 
 
 def timed(record: Record, cpu: str, median: float) -> Record:
-    machine = msgspec.structs.replace(record.machine, cpu=cpu)
+    machine = dataclasses.replace(record.machine, cpu=cpu)
     latency = Latency(
         median_ms=median, spread=0.01, device="cpu", measured="2026-01-01T00:00:00Z", machine=machine
     )
@@ -257,7 +258,7 @@ def test_latex_of_hostile_names_compiles(record: Record, tmp_path: Path) -> None
     if shutil.which("pdflatex") is None:
         pytest.skip("needs pdflatex")
     document = (
-        "\\documentclass{article}\\usepackage{booktabs,graphicx}\\usepackage[T1]{fontenc}\\usepackage{lmodern}\\begin{document}\n"
+        "\\documentclass{article}\\usepackage{array,booktabs,graphicx,longtable}\\usepackage[T1]{fontenc}\\usepackage{lmodern}\\begin{document}\n"
         f"{text(named(record, HOSTILE), 'latex')}\n\\end{{document}}"
     )
     (tmp_path / "a.tex").write_text(document, encoding="utf-8")

@@ -45,7 +45,8 @@ def _best(record: Record, scores: Scores) -> list[str]:
     said = [f"{best.title} scores highest: ROC-AUC {estimate(area.value, area.low, area.high)}."]
     alike = [each for each in known if each is not best and _open(scores, best, each)]
     sizes = {each.system: size for each in [best, *alike] if (size := _size(record, each.system)) is not None}
-    smaller = [each for each in alike if sizes.get(each.system, 0) < sizes.get(best.system, 0)]
+    size = sizes.get(best.system, 0)
+    smaller = [each for each in alike if each.system in sizes and sizes[each.system] < size]
     if smaller:
         least = min(smaller, key=lambda each: (sizes[each.system], -_area(each)))
         # Of systems of about the same size the better one is named.
