@@ -29,7 +29,7 @@ def print_json(value: object) -> None:
     """Prints a record, a frame's rows or anything made of them as JSON."""
     import msgspec
 
-    print(msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2).decode())  # noqa: T201
+    print(msgspec.json.format(msgspec.json.encode(value, enc_hook=_plain), indent=2).decode(), flush=True)  # noqa: T201
 
 
 def _plain(value: object) -> str:

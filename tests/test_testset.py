@@ -170,7 +170,7 @@ def test_a_table_may_be_of_one_class(folder):
 
 def test_unknown_diagnoses_are_listed_and_can_be_told(folder, tmp_path):
     place = folder("isic_id,diagnosis\nISIC_1,blob\nISIC_2,melanoma\nISIC_3,other\n")
-    with pytest.raises(InputError, match=r"row 2 and 1 more: .*: blob; other; .*--diagnoses FILE"):
+    with pytest.raises(InputError, match=r"2 rows, the first is row 2: .*: blob; other; .*--diagnoses FILE"):
         read_test_set(place)
     own = tmp_path / "own.toml"
     own.write_text('not_melanoma = ["blob", "Other"]')

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +54,9 @@ class Command(click.Command):
             raise Failure("stopped; what was finished is kept, the same command goes on", 130) from error
         except BrokenPipeError:
             # The reader of a pipe (`| head`) went away: nothing is wrong, and nobody reads on.
-            sys.stdout = None
+            # What is still in the buffer must not fail once more when the interpreter ends.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return None
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
