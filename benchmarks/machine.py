@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.results import Machine
-from zoo.errors import MachineError
+from zoo import runtime
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -66,18 +66,9 @@ def resolve(device: Device) -> Literal["cpu", "cuda"]:
     Raises:
         MachineError: It is not there.
     """
-    if device == "cpu" or (device == "auto" and not fingerprint().gpus):
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "auto":
-        return "cpu"
-    raise MachineError(
-        f"device cuda: torch {torch.__version__} finds no CUDA GPU here; choose cpu or auto, "
-        "or install a GPU build of torch and its driver"
-    )
+    if device == "auto" and not fingerprint().gpus:
+        return "cpu"  # told without torch, which takes seconds to import
+    return runtime.resolve(device)
 
 
 def _cores() -> int:
