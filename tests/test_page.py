@@ -294,11 +294,20 @@ def test_filtering_and_hiding_columns(opened: Opened) -> None:
     opened.view.fill("#filter", "")
     head = opened.view.locator('#comparison-table th[data-key="macs_pass"]')
     assert head.is_visible()
-    opened.view.evaluate("document.querySelector('#tools details').open = true")
+    opened.view.click("#tools summary")
     opened.view.get_by_label("One pass, GMACs").uncheck()
     assert not head.is_visible()
     opened.view.get_by_label("One pass, GMACs").check()
     assert head.is_visible()
+    opened.view.keyboard.press("Escape")
+    assert not opened.view.locator("#columns").is_visible()
+
+
+def test_a_click_beside_the_list_of_columns_closes_it(opened: Opened) -> None:
+    opened.view.click("#tools summary")
+    assert opened.view.locator("#columns").is_visible()
+    opened.view.click("#filter")
+    assert not opened.view.locator("#columns").is_visible()
 
 
 @pytest.mark.parametrize("style", ["csv", "markdown"])

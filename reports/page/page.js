@@ -105,6 +105,14 @@
     box.addEventListener("change", () => show(column, box.checked));
     show(column, box.checked);
   });
+  // The list of columns lies over the table: a click beside it or Escape takes it away.
+  const columns = by("tools").querySelector("details");
+  document.addEventListener("pointerdown", (event) => { if (!columns.contains(event.target)) columns.open = false; });
+  columns.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    columns.open = false;
+    columns.querySelector("summary").focus();
+  });
   const say = (text) => { by("said").textContent = text; };
   const seen = () => [...table.rows].filter((row) => !row.hidden).map((row) => [...row.cells].filter((cell) => !cell.classList.contains("off")).map((cell) => cell.textContent.trim()));
   const formula = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
