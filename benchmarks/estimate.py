@@ -6,23 +6,28 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
+from benchmarks import worker
 from benchmarks.cells import Cell
 from benchmarks.figures import per_pass
 from benchmarks.lines import Line, Options, sweeps
+from benchmarks.sweep import rules_of
 from benchmarks.taking import Taker
+from benchmarks.timing import Rules
 
 _RATE = {"cpu": 12e9, "cuda": 1e12}
 """Multiply-accumulates per second that a network reaches: of one thread, and of a GPU."""
 
 _LEAST_S = {"cpu": 1e-3, "cuda": 1e-2}
-_START_S = 8.0
-"""Starting Python and torch, and building a network."""
+_START_S = 1.5 if worker.FORKS else 8.0
+"""Building a network, in a copy of a process that has imported torch or in a new one."""
+
+_COMPILE_S = 60.0
 
 _TORCH_BYTES = 600 << 20
 _MAPS = 40
 """Feature maps in memory at once, in multiples of the input image."""
 
-_SWEEPS = 5
+_SWEPT = (1, 2, 4, 8, 16)
 """Batches that a sweep tries, usually."""
 
 
@@ -45,19 +50,22 @@ class Estimate(NamedTuple):
 def estimate(line: Line, options: Options, taker: Taker) -> Estimate:
     """Estimates a row, from a reading of its cell where one was kept."""
     assert line.network is not None
-    cell, rules = line.cell, options.rules
+    cell, rules = line.cell, line.cell.rules
     kept = sum(taker.kept(cell, turn) is not None for turn in range(rules.rounds))
     step = pass_s(cell, line.network.macs, taker.kept(cell))
-    sampling = min(rules.most_s, max(rules.seconds, rules.samples / rules.rounds * step))
-    warm = min(rules.warm_most_s, max(rules.warm_s, rules.warm_steps * step))
-    seconds = (rules.rounds - kept if taker.resumes else rules.rounds) * (_START_S + warm + sampling)
+    start = _START_S + (_COMPILE_S if cell.variant.compiled else 0.0)
+    block = max(rules.block_s, step) if cell.kind == "throughput" else step
+    seconds = (rules.rounds - kept if taker.resumes else rules.rounds) * (
+        start + _round_s(rules, step, block)
+    )
     if sweeps(cell, options):
-        seconds += _SWEEPS * (_START_S + 4)
+        steps = [step * batch / cell.batch for batch in _SWEPT]
+        seconds += sum(start + _round_s(rules_of(cell), each, each) for each in steps)
     if cell.kind != "end-to-end":
         energy = 1.2 * rules.energy_s if cell.variant.device == "cuda" else 0.0
-        seconds += 2 * _START_S + energy
+        seconds += 2 * start + energy
     if not cell.variant.reference:
-        seconds += _START_S
+        seconds += start
     size = line.network.member["size"]
     batch = cell.batch if not sweeps(cell, options) else 16
     memory = line.network.weight_bytes + batch * 3 * size**2 * 4 * _MAPS
@@ -67,6 +75,13 @@ def estimate(line: Line, options: Options, taker: Taker) -> Estimate:
         kept=kept,
         rounds=rules.rounds,
     )
+
+
+def _round_s(rules: Rules, step: float, block: float) -> float:
+    """Seconds of the first pass, the warm-up and the sampling of one round."""
+    warm = min(rules.warm_most_s, max(rules.warm_s, rules.warm_steps * step))
+    sampling = min(rules.most_s, max(rules.seconds, rules.samples / rules.rounds * block))
+    return step + warm + sampling
 
 
 def pass_s(cell: Cell, macs: int, reading: Mapping[str, Any] | None) -> float:

@@ -137,7 +137,7 @@ def lines(targets: Sequence[Target], options: Options) -> list[Line]:
                 images=images,
                 reader=options.reader if images else "",
                 seed=options.seed,
-                rules=options.rules,
+                rules=options.rules.of(scenario),
             )
             found.append(Line(target=target, network=network, cell=cell))
     return found

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.cells import Cell
 from benchmarks.figures import per_pass
-from benchmarks.timing import QUICK, SWEEP
+from benchmarks.timing import QUICK, SWEEP, Rules
 
 LARGEST = {"cpu": 64, "cuda": 1024}
 """Largest batch that is tried."""
@@ -47,7 +47,7 @@ def sweep(cell: Cell, take: Callable[[Cell], dict[str, Any]], available: int | N
     """
     found: dict[int, float] = {}
     best, worse, batch = 1, 0, 1
-    rules = QUICK if cell.rules.quick else SWEEP
+    rules = rules_of(cell)
     while batch <= LARGEST[cell.variant.device]:
         answer = take(cell.of("sweep", batch=batch, rules=rules))
         if "error" in answer:
@@ -64,6 +64,11 @@ def sweep(cell: Cell, take: Callable[[Cell], dict[str, Any]], available: int | N
             return Sweep(best, found, f"batch {2 * batch} might not fit into memory")
         batch *= 2
     return Sweep(best, found, f"batch {LARGEST[cell.variant.device]} is the largest tried")
+
+
+def rules_of(cell: Cell) -> Rules:
+    """How long each batch of a sweep is measured."""
+    return QUICK if cell.rules.quick else SWEEP
 
 
 def available_memory() -> int | None:

@@ -358,6 +358,8 @@ def test_lines_pair_every_network_with_every_variant() -> None:
     ]  # fmt: skip
     assert [line.cell.images for line in found] == [(), (), ("x",), ("x",)]
     assert [line.cell.batch for line in found] == [1, 1, 8, 8]
+    full = lines([target], Options(scenarios=("latency", "throughput", "end-to-end")))
+    assert [line.cell.rules.samples for line in full] == [662, 662, 64, 64, 64, 64]
 
 
 READER = """

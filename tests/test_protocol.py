@@ -87,8 +87,18 @@ def test_sampling_ends_with_enough_samples_and_seconds_or_a_minute(step_s: float
 
 def test_three_rounds_together_have_the_samples_of_p99() -> None:
     clock = Clock([0.05])
-    rounds = [sample(clock.step, FULL, clock) for _ in range(FULL.rounds)]
+    rounds = [sample(clock.step, FULL.of("latency"), clock) for _ in range(FULL.rounds)]
     assert sum(map(len, rounds)) >= FULL.samples == 662
+
+
+@pytest.mark.parametrize(("scenario", "fewest"), [("latency", 662), ("throughput", 64), ("end-to-end", 64)])
+def test_a_scenario_has_the_samples_of_its_highest_percentile_and_no_more(scenario: str, fewest: int) -> None:
+    rules = FULL.of(scenario)
+    clock = Clock([1.0 if fewest == 64 else 0.2])  # so slow that the number of samples decides
+    rounds = [sample(clock.step, rules, clock) for _ in range(rules.rounds)]
+    assert fewest <= sum(map(len, rounds)) < fewest + rules.rounds
+    assert replace(rules, samples=FULL.samples) == FULL
+    assert QUICK.of(scenario) == QUICK
 
 
 def test_rounds_are_interleaved_and_shuffled_anew_by_the_seed() -> None:
