@@ -19,8 +19,9 @@ compare: $(VENV)/.compare
 	$(if $(findstring predictions,$(ARGS)),,@$(BIN)/melanoma-zoo data fetch published-scores --optional --retries 0 --max-time 10)
 	$(BIN)/melanoma-zoo compare --output $(OUTPUT) $(ARGS)
 
+# As many processes as cores; the tests of one file share what they set up.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ PRECISIONS = {"torch": ("fp32", "bf16"), "onnxruntime": ("fp32",), "openvino": (
 
 
 class Row(NamedTuple):
-    """What is measured: the published `loop`, or an engine; how; and at which batch size."""
+    """What is measured: the published `loop`, or an engine; how; and at which batch size (0: its own choice)."""
 
     what: str
     precision: str
@@ -47,7 +47,7 @@ def predicted(row: Row, images: Path, weights: Path) -> Any:
     card = zoo.card(SYSTEM)
     job = trained(card, [WeightFile(member=card.member().name, fold=0, path=weights)])
     settings = Settings(
-        device="cpu", precision=row.precision, batch_size=row.batch, engine=row.what, drift=0  # type: ignore[arg-type]
+        device="cpu", precision=row.precision, batch_size=row.batch or None, engine=row.what, drift=0  # type: ignore[arg-type]
     )  # fmt: skip
     (found,) = predict([job], read_test_set(images), settings)
     return found.table["score"].tolist()
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, help="their table, where it is not the folder's own")
     parser.add_argument("--count", type=int, default=40, help="images taken")
     parser.add_argument("--rounds", type=int, default=1, help="repeats of each row")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="of predict")
+    parser.add_argument("--batches", type=int, nargs="+", default=[0, 1, 8], help="of predict; 0 is auto")
     parser.add_argument(
         "--loop-batches", type=int, nargs="*", default=[1, PUBLISHED_BATCH], help="of the loop"
     )
@@ -202,7 +202,7 @@ def _report(
         moved = _drift(answers[0]["scores"], exact[0]["scores"] if exact else None, some)
         what = "published loop" if row.what == "loop" else row.what
         print(
-            f"| {what} | {row.precision} | {row.batch} | {seconds:.1f} | {count / seconds:.2f} "
+            f"| {what} | {row.precision} | {row.batch or 'auto'} | {seconds:.1f} | {count / seconds:.2f} "
             f"| {' | '.join(against)} | {peak:,.0f} | {moved} |"
         )
     print()

@@ -153,7 +153,7 @@ def settings(variant: Variant, allocator: str) -> dict[str, str]:
 def tune_allocator() -> str:
     """What `zoo.runtime.tune_allocator` set, for the record."""
     tuned = runtime.tune_allocator()
-    return "M_MMAP_MAX=0, M_TRIM_THRESHOLD=-1, M_TOP_PAD=256 MiB" if tuned else "default"
+    return "M_MMAP_MAX=0, M_TRIM_THRESHOLD=-1, M_TOP_PAD=256 MiB, M_ARENA_MAX=1" if tuned else "default"
 
 
 def backing_off(batch: int, attempt: Callable[[int], T]) -> tuple[T, int]:

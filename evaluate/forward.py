@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,8 +21,13 @@ from zoo.runtime import Precision, arithmetic, out_of_memory
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CPU_PIXELS = 8 * 384 * 384
-"""Pixels of a batch on a CPU: larger ones leave its caches and are not faster."""
+_Batch = tuple[Sequence[tuple["Tensor", str]], "Tensor | None"]
+
+CPU_PIXELS: dict[Library, int] = {"torch": 4 * 384**2, "onnxruntime": 384**2, "openvino": 384**2}
+"""Pixels of a batch on a CPU: larger ones leave its caches, take memory and are not faster."""
+
+MOST_STREAMS = 8
+"""Batches that run at once on a CPU, at most: each takes memory, and more are seldom faster."""
 
 CUDA_MOST = 256
 """The largest batch that is tried on a GPU; larger ones are not faster."""
@@ -31,6 +37,9 @@ _CUDA_SHARE = 0.8
 
 class Forward:
     """A network on a device, ready to run.
+
+    On a CPU several batches run at once, each on its share of the cores: cores that share one operation
+    wait for each other at its end, and a network has hundreds of small ones.
 
     Args:
         network: In eval mode, on the CPU.
@@ -42,6 +51,7 @@ class Forward:
 
     Attributes:
         batch_size: What is in use; smaller than what was asked for where memory did not suffice.
+        streams: Batches that run at once.
     """
 
     def __init__(
@@ -54,16 +64,23 @@ class Forward:
         batch_size: int | None,
         engine: Library = "torch",
     ) -> None:
+        import torch
+
         self.member = member
         self.device = device
         self.precision = precision
+        self.streams = 1 if device == "cuda" else min(torch.get_num_threads(), MOST_STREAMS)
+        threads = max(1, torch.get_num_threads() // self.streams)
+        self._pool = ThreadPoolExecutor(
+            self.streams, "forward", initializer=torch.set_num_threads, initargs=(threads,)
+        )
         try:
-            self.network = prepare(network, member, engine, precision, device)
+            self.network = prepare(network, member, engine, precision, device, self.streams)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise self._too_large() from error
-        self.batch_size = batch_size or self._automatic()
+        self.batch_size = batch_size or self._automatic(engine)
 
     def __call__(
         self,
@@ -92,19 +109,35 @@ class Forward:
         metadata = None
         if features is not None:
             metadata = self._moved(torch.from_numpy(np.repeat(features, counts, axis=0)))
-        outputs: list[Tensor] = []
-        done = 0
+        batches = [
+            (squares[start : start + self.batch_size], None if metadata is None else metadata[start : start + self.batch_size])
+            for start in range(0, len(squares), self.batch_size)
+        ]  # fmt: skip
         with arithmetic(self.device, self.precision):
-            while done < len(squares):
-                here = slice(done, done + self.batch_size)
-                output = self._attempt(squares[here], None if metadata is None else metadata[here])
-                if output is None:
-                    self._halve()
-                else:
-                    outputs.append(output)
-                    done += len(output)
+            outputs = list(self._pool.map(self._in_thread, batches))
         logits: Floats = torch.cat(outputs).cpu().numpy().astype(np.float64)
         return np.split(logits, np.cumsum(counts)[:-1])
+
+    def _in_thread(self, batch: _Batch) -> Tensor:
+        # A thread has its own mode, and its own precision.
+        with arithmetic(self.device, self.precision):
+            return self._logits_of(*batch)
+
+    def _logits_of(self, squares: Sequence[tuple[Tensor, str]], metadata: Tensor | None) -> Tensor:
+        """Logits of a batch, in halves where memory does not suffice for it."""
+        output = self._attempt(squares, metadata)
+        if output is not None:
+            return output
+        if len(squares) == 1:
+            raise self._too_large()
+        half = len(squares) // 2
+        self.batch_size = min(self.batch_size, half)
+        import torch
+
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+        first, second = (None, None) if metadata is None else (metadata[:half], metadata[half:])
+        return torch.cat([self._logits_of(squares[:half], first), self._logits_of(squares[half:], second)])
 
     def _attempt(self, squares: Sequence[tuple[Tensor, str]], metadata: Tensor | None) -> Tensor | None:
         """Logits in fp32; None where memory ended. The failed pass is freed when this returns."""
@@ -123,15 +156,6 @@ class Forward:
         output: Tensor = self.network(image) if metadata is None else self.network(image, metadata)
         return output.float()
 
-    def _halve(self) -> None:
-        if self.batch_size == 1:
-            raise self._too_large()
-        self.batch_size //= 2
-        if self.device == "cuda":
-            import torch
-
-            torch.cuda.empty_cache()
-
     def _too_large(self) -> MachineError:
         return MachineError(
             f"{self.member.name}: memory does not suffice for one image of {self.member.size} px on "
@@ -142,10 +166,10 @@ class Forward:
         """On the device; without waiting for the copy where there is a GPU."""
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tensor
 
-    def _automatic(self) -> int:
+    def _automatic(self, engine: Library) -> int:
         """A power of two, the same at every run on a machine."""
         if self.device == "cpu":
-            return _power_of_two(CPU_PIXELS / self.member.size**2)
+            return _power_of_two(CPU_PIXELS[engine] / self.member.size**2)
         import torch
 
         peaks = {}

@@ -15,6 +15,10 @@ from PIL import Image
 
 import zoo
 
+# Tests that run beside each other share the cores.
+if beside := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(beside))))
+
 # It would ask the network for a newer version of itself when it is imported.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 

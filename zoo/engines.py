@@ -131,6 +131,7 @@ def prepare(
     engine: Library,
     precision: Precision,
     device: Literal["cpu", "cuda"],
+    streams: int = 1,
 ) -> nn.Module:
     """A network as an engine runs it: called with images (and metadata), it returns logits.
 
@@ -143,6 +144,7 @@ def prepare(
         engine: What runs it.
         precision: What it computes in.
         device: Where it runs.
+        streams: Threads that call it at the same time, each of which computes with its share of the cores.
 
     Raises:
         MachineError: As of `check`; the network cannot be exported; or the engine's probabilities
@@ -160,27 +162,27 @@ def prepare(
         return folded.to(device=device).to(memory_format=torch.channels_last)
     made = export.export(network, member)
     try:
-        single = _session(engine, made.model, "fp32")
+        single = _session(engine, made.model, "fp32", streams)
     except ValueError as error:
         if made.fresh:
             raise MachineError(f"{member.name}: {error}; choose --engine torch") from error
         # What was kept is broken: a disk, or somebody's hand.
         made = export.export(network, member, anew=True)
-        single = _session(engine, made.model, "fp32")
+        single = _session(engine, made.model, "fp32", streams)
     _verify(network, member, engine, made.name, single)
-    return single if precision == "fp32" else _session(engine, made.model, precision)
+    return single if precision == "fp32" else _session(engine, made.model, precision, streams)
 
 
-def _session(engine: Library, model: bytes, precision: Precision) -> nn.Module:
+def _session(engine: Library, model: bytes, precision: Precision, streams: int) -> nn.Module:
     import torch
 
     from zoo.sessions import OnnxRuntime, OpenVino
 
     # torch counts physical cores, and hears OMP_NUM_THREADS.
-    threads = torch.get_num_threads()
+    threads = max(1, torch.get_num_threads() // streams)
     if engine == "onnxruntime":
         return OnnxRuntime(model, threads)
-    return OpenVino(model, threads, _HINTS[precision])
+    return OpenVino(model, threads, _HINTS[precision], streams)
 
 
 def _verify(network: nn.Module, member: Member, engine: Library, name: str, session: nn.Module) -> None:

@@ -27,7 +27,7 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 AnyNetwork = TypeVar("AnyNetwork", bound="nn.Module")
 
 # Numbers of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 _TOP_PAD_BYTES = 256 * 2**20
 
 _FOLD_TOLERANCE = 1e-4
@@ -70,7 +70,8 @@ def tune_allocator() -> bool:
 
     By default glibc gives the large blocks of every batch back to the kernel, and the kernel
     clears each page again when it is asked for: EfficientNet-B3 at batch 8 runs several times
-    slower for it.
+    slower for it. Threads share one arena: those that glibc gives to each thread hold no large
+    blocks, which would go back after all.
 
     Returns:
         Whether it was done.
@@ -81,7 +82,7 @@ def tune_allocator() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: _TOP_PAD_BYTES}
+    settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: _TOP_PAD_BYTES, _M_ARENA_MAX: 1}
     accepted = [mallopt(parameter, value) == 1 for parameter, value in settings.items()]
     return all(accepted)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +27,7 @@ class OnnxRuntime(nn.Module):
 
     Args:
         model: The serialised model; inputs and its one output have the batch as first dimension.
-        threads: Of one operation.
+        threads: Of one call. Calls may come from several threads at once.
 
     Raises:
         MachineError: ONNX Runtime is not installed.
@@ -61,15 +62,16 @@ class OpenVino(nn.Module):
 
     Args:
         model: As of `OnnxRuntime`.
-        threads: Of the whole inference.
+        threads: As of `OnnxRuntime`.
         precision: `f32`, `bf16` or `f16`. Without being told, OpenVINO takes a low one where the CPU has it.
+        streams: Calls that run at once; more of them wait.
 
     Raises:
         MachineError: OpenVINO is not installed.
         ValueError: The bytes are no model that it can compile.
     """
 
-    def __init__(self, model: bytes, threads: int, precision: str = "f32") -> None:
+    def __init__(self, model: bytes, threads: int, precision: str = "f32", streams: int = 1) -> None:
         super().__init__()
         try:
             import openvino
@@ -77,22 +79,25 @@ class OpenVino(nn.Module):
             raise MachineError(missing("openvino", "openvino")) from error
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads * streams,
+            "NUM_STREAMS": streams,
+            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
         }
         try:
             core = openvino.Core()
             compiled = core.compile_model(core.read_model(model=model, weights=b""), "CPU", settings)
         except Exception as error:
             raise ValueError(f"OpenVINO cannot run the model: {_one_line(error)}") from error
-        self._request = compiled.create_infer_request()
+        self._compiled = compiled
+        self._requests = local()
         self.precision = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """What the model returns for a batch."""
         with _errors("OpenVINO"):
-            found = self._request.infer(list(_arrays(inputs)), share_inputs=True)
+            if not hasattr(self._requests, "own"):
+                self._requests.own = self._compiled.create_infer_request()
+            found = self._requests.own.infer(list(_arrays(inputs)), share_inputs=True)
         # The request writes its next output to the same place.
         return torch.from_numpy(found[0].copy())
 
