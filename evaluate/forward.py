@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _Batch = tuple[Sequence[tuple["Tensor", str]], "Tensor | None"]
 
-CPU_PIXELS: dict[Library, int] = {"torch": 4 * 384**2, "onnxruntime": 384**2, "openvino": 384**2}
+CPU_PIXELS: dict[Library, int] = {"torch": 2 * 384**2, "onnxruntime": 384**2, "openvino": 384**2}
 """Pixels of a batch on a CPU: larger ones leave its caches, take memory and are not faster."""
 
 MOST_STREAMS = 8
