@@ -5,6 +5,7 @@ Each check is a function of the network in question; what fails says how to mend
 
 from __future__ import annotations
 
+import gc
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -200,7 +201,6 @@ def _views(training: Training, card: System, made: nn.Module) -> Check:
 
 
 def _speed(training: Training, made: nn.Module) -> Check:
-    import psutil
     import torch
 
     member, inputs = training.member, probe(training, 1)
@@ -208,17 +208,26 @@ def _speed(training: Training, made: nn.Module) -> Check:
     if wide:
         return _failed(member, "speed and memory", f"{wide[0]} is of double precision", "build it in single precision")  # fmt: skip
     made(*inputs)
-    before, start = psutil.Process().memory_info().rss, time.perf_counter()
+    before, start = _tensor_bytes(), time.perf_counter()
     for _ in range(3):
         made(*inputs)
     seconds = (time.perf_counter() - start) / 3
-    grown = psutil.Process().memory_info().rss - before
+    grown = _tensor_bytes() - before
     detail = f"{seconds * 1000:,.0f} ms for one image, roughly"
     if seconds > SLOWEST_S:
         return _failed(member, "speed and memory", detail, "is it computed on the CPU by a loop over pixels?")
     if grown > 2**28:
         return _failed(member, "speed and memory", f"memory grows by {grown / 3e6:,.0f} MB with each image", "keep no tensors between calls")  # fmt: skip
     return _passed(member, "speed and memory", detail)
+
+
+def _tensor_bytes() -> int:
+    """Memory of all tensors of this process; its resident memory may be large already, and not grow."""
+    import torch
+
+    tensors = (each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter))
+    stores = (each.untyped_storage() for each in tensors if each.layout is torch.strided)
+    return sum({store.data_ptr(): store.nbytes() for store in stores}.values())
 
 
 def _exports(training: Training, made: nn.Module) -> Check:
