@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from benchmarks.results import Machine
+from benchmarks.results import Machine, Row
 from benchmarks.timing import FULL, Rules
 from benchmarks.worker import STANDARD
 
@@ -61,6 +61,18 @@ class Variant:
     threads: int = 1
     compiled: bool = False
 
+    @classmethod
+    def of(cls, row: Row) -> Variant:
+        """How a row's network was run."""
+        return cls(**{field.name: getattr(row, field.name) for field in fields(cls)})
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Each of them in a word; threads are empty on a GPU."""
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
+        how = "compiled" if self.compiled else "eager"
+        return self.device, threads, self.precision, self.memory_format, how
+
     @property
     def label(self) -> str:
         """It in words.
@@ -68,8 +80,7 @@ class Variant:
         >>> Variant(threads=2, precision="bf16").label
         'cpu, 2 threads, bf16, contiguous'
         """
-        where = f"cpu, {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else "cuda"
-        return ", ".join([where, self.precision, self.memory_format, *["compiled"] * self.compiled])
+        return ", ".join(part for part in self.parts if part not in ("", "eager"))
 
     @property
     def reference(self) -> bool:

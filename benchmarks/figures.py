@@ -105,12 +105,19 @@ def with_energy(row: Row, answer: Answer) -> Row:
     return replace(row, joules=reading["joules"], idle_w=reading["idle_w"])
 
 
-def with_drift(row: Row, answer: Answer) -> Row:
-    """A row with how far its probabilities moved."""
+def with_drift(row: Row, answer: Answer, *, made_up: bool = False) -> Row:
+    """A row with how far its probabilities moved.
+
+    Args:
+        row: With its times.
+        answer: The worker's.
+        made_up: Whether the image files, where some were read, are no real ones.
+    """
     if "error" in answer:
         return replace(row, reasons={**row.reasons, "drift": answer["error"]})
     reading = answer["result"]
-    kind = "real images" if reading["real"] else "images of random pixels"
+    files = "made-up JPEG files" if made_up else "real images"
+    kind = files if reading["files"] else "images of random pixels"
     return replace(row, drift=reading["drift"], drift_on=f"{reading['images']} {kind}, random weights")
 
 

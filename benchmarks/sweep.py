@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.cells import Cell
 from benchmarks.figures import per_pass
-from benchmarks.timing import QUICK, SWEEP, Rules
+from benchmarks.timing import QUICK, SWEEP
 
 LARGEST = {"cpu": 64, "cuda": 1024}
 """Largest batch that is tried."""
@@ -47,9 +47,8 @@ def sweep(cell: Cell, take: Callable[[Cell], dict[str, Any]], available: int | N
     """
     found: dict[int, float] = {}
     best, worse, batch = 1, 0, 1
-    rules = rules_of(cell)
     while batch <= LARGEST[cell.variant.device]:
-        answer = take(cell.of("sweep", batch=batch, rules=rules))
+        answer = take(step_of(cell, batch))
         if "error" in answer:
             return Sweep(best, found, f"batch {batch}: {answer['error']}")
         reading = answer["result"]
@@ -66,9 +65,9 @@ def sweep(cell: Cell, take: Callable[[Cell], dict[str, Any]], available: int | N
     return Sweep(best, found, f"batch {LARGEST[cell.variant.device]} is the largest tried")
 
 
-def rules_of(cell: Cell) -> Rules:
-    """How long each batch of a sweep is measured."""
-    return QUICK if cell.rules.quick else SWEEP
+def step_of(cell: Cell, batch: int) -> Cell:
+    """What a sweep measures of a cell at one batch."""
+    return cell.of("sweep", batch=batch, rules=QUICK if cell.rules.quick else SWEEP)
 
 
 def available_memory() -> int | None:

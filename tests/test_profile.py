@@ -160,6 +160,29 @@ def test_flags_and_reasons_are_printed_with_the_figures(profiled: Path, found: P
 
 
 @pytest.mark.slow
+def test_accuracy_stands_beside_speed(found: Profile) -> None:
+    for table in tables(found):
+        if "max |Δp|" in table.headers:
+            drift = table.headers.index("max |Δp|")
+            shown = {row[drift] for row in table.rows}
+            assert "reference" in shown
+            assert any("e−" in each for each in shown)
+            assert table.headers[2] in ("Median, ms", "Images/s")
+    assert sum("max |Δp|" in table.headers for table in tables(found)) == 2
+
+
+def test_what_all_rows_share_stands_below_the_table() -> None:
+    fast = made(5.0, precision="bf16", compiled=True)
+    (latency, *_) = tables(profile_of(made(10.0), fast))
+    assert latency.headers[:2] == ("Network", "Variant")
+    assert [row[1] for row in latency.rows] == ["fp32, eager", "bf16, compiled"]
+    assert latency.notes[-1] == "All rows: cpu, 1 thread, contiguous."
+    (latency, *_) = tables(profile_of(made(10.0)))
+    assert latency.headers[:2] == ("Network", "Median, ms")
+    assert latency.notes[-1] == "All rows: cpu, 1 thread, fp32, contiguous."
+
+
+@pytest.mark.slow
 def test_the_record_renders_again(profiled: Path, found: Profile) -> None:
     loaded = record.load(profiled / "record.json")
     assert loaded.entries[0].card == TINY
@@ -182,7 +205,8 @@ def test_resuming_measures_nothing_again(counts: Path, profiled: Path, found: Pr
         "latency",
     )
     kept = json.loads(run("plan", *words, "--json").stdout)
-    assert [(each["rounds"], each["kept"]) for each in kept] == [(1, 1)], (
+    latency = [each for each in kept if each["scenario"] == "latency"]
+    assert [(each["rounds"], each["kept"]) for each in latency] == [(1, 1)], (
         "its network is the same as Tiny's first"
     )
     again = json.loads(run("profile", *words, "--resume", "--json").stdout)
@@ -241,15 +265,24 @@ def test_only_the_same_scenario_and_variant_is_ranked() -> None:
     first, second = made(10.0), made(20.0, title="B")
     alone = made(1.0, precision="bf16")
     failed = made(None, error="ended early")
-    (table,) = ranking([profile_of(first, second, alone, failed)])
+    (table,) = ranking({"this run": profile_of(first, second, alone, failed)})
     assert [row[2:4] for row in table.rows] == [("1", "A"), ("2", "B")]
-    assert ranking([profile_of(first, alone)]) == []
+    assert ranking({"this run": profile_of(first, alone)}) == []
+
+
+def test_a_ranking_says_whose_figure_it_is_and_what_makes_it_doubtful() -> None:
+    now, before = made(10.0, flags=("quick", "busy")), made(20.0)
+    (table,) = ranking({"this run": profile_of(now), "old.json": profile_of(before)})
+    assert table.headers[-2:] == ("Of", "ms or images/s")
+    assert [row[2:] for row in table.rows] == [
+        ("1", "A", "this run", "10.0 [quick; busy]"), ("2", "A", "old.json", "20.0"),
+    ]  # fmt: skip
 
 
 def test_other_machines_are_refused_with_the_fields_that_differ() -> None:
     here, there = profile_of(made(10.0)), profile_of(made(20.0), cpu="Another", torch="1.0")
     with pytest.raises(UsageError, match=r"not ranked; these differ in cpu: .* / Another; torch: .* / 1\.0$"):
-        ranking([here, there])
+        ranking({"this run": here, "old.json": there})
     with pytest.raises(UsageError, match="cpu"):
         repeats([here, there])
 
@@ -265,6 +298,14 @@ def test_an_earlier_record_of_another_machine_is_refused_before_anything_is_meas
     assert said.exit_code == 2
     assert "these differ in cpu: " in said.stderr
     assert "holds no profile" in run("profile", "--counts", counts, "--against", counts).stderr
+
+
+def test_repeats_name_the_batch_that_each_sweep_chose() -> None:
+    swept = [
+        profile_of(made(10.0, scenario="throughput", sweep={1: 90.0, 2: 100.0}, batch=batch))
+        for batch in (1, 2)
+    ]
+    assert repeats(swept).rows[0][3:5] == ("100 at batch 1", "100 at batch 2")
 
 
 def test_repeats_lie_within_their_spread_or_are_called_out() -> None:
@@ -285,13 +326,20 @@ def test_a_plan_lists_every_cell_and_measures_nothing(monkeypatch: pytest.Monkey
     words = ("Tiny", "--counts", counts, "--precision", "fp32,tf32", "--device", "cpu", "--threads", "1,2",
              "--scenario", "latency,throughput")  # fmt: skip
     listed = json.loads(run("plan", *words, "--json").stdout)
-    assert len(listed) == 2 * 2 * 2 * 2
-    assert {each["batch"] for each in listed if each["scenario"] == "throughput"} == {"sweep"}
+    scenarios = [each["scenario"] for each in listed]
+    variants = 2 * 2
+    assert [scenarios.count(each) for each in ("ceilings", "latency", "throughput", "protocol")] == [
+        variants, 2 * variants, 2 * variants, variants,
+    ]  # fmt: skip
+    assert {each["batch"] for each in listed if each["scenario"] == "throughput"} == {None}
     assert {each["refused"] for each in listed} == {"", "TF32 is a mode of CUDA GPUs"}
-    assert all(each["seconds"] > 30 and each["bytes"] > 1e8 for each in listed if not each["refused"])
+    possible = [each for each in listed if not each["refused"]]
+    assert all(each["seconds"] > 5 and each["memory"] > 1e8 for each in possible)
+    assert all(each["seconds"] > 30 for each in possible if each["scenario"] != "ceilings")
+    assert all(each["seconds"] == 0 for each in listed if each["refused"])
     shown = run("profile", *words, "--dry-run")
     assert shown.exit_code == 0
-    assert "Plan: 16 rows, about" in shown.stdout
+    assert "Plan: 24 rows, about" in shown.stdout
 
 
 @pytest.mark.parametrize(
@@ -393,7 +441,7 @@ def test_end_to_end_reads_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (reading["batch"], reading["images"]) == (4, 4)
     assert len(reading["samples_ms"]) >= 3
     assert broken["error"].startswith("FileNotFoundError")
-    assert (drifted["result"]["images"], drifted["result"]["real"]) == (1, True)
+    assert (drifted["result"]["images"], drifted["result"]["files"]) == (1, True)
 
 
 def test_images_are_read_as_cards_say(tmp_path: Path) -> None:

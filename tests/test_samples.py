@@ -123,10 +123,12 @@ def test_passes_of_their_own_fill_their_columns_or_say_why_not() -> None:
     assert row.reasons == {"nvml_bytes": "no"}
     row = with_energy(with_drift(ROW, {"error": "a"}), {"result": {"reason": "b"}})
     assert row.reasons == {"drift": "a", "joules": "b"}
-    row = with_energy(with_drift(ROW, {"result": {"drift": 0.5, "images": 3, "real": True}}),
+    row = with_energy(with_drift(ROW, {"result": {"drift": 0.5, "images": 3, "files": True}}),
                       {"result": {"joules": 1.5, "idle_w": 20.0}})  # fmt: skip
     assert (row.drift, row.joules, row.idle_w) == (0.5, 1.5, 20.0)
     assert row.drift_on == "3 real images, random weights"
+    made_up = with_drift(ROW, {"result": {"drift": 0.5, "images": 3, "files": True}}, made_up=True)
+    assert made_up.drift_on == "3 made-up JPEG files, random weights"
 
 
 def test_the_roofline_names_the_nearer_ceiling() -> None:

@@ -59,7 +59,7 @@ def called(cell: Cell, name: str) -> Cell:
 
 def test_one_cell_does_not_touch_the_next(odd: Cell, tmp_path: Path) -> None:
     names = ("leaks", "crashes", "hangs", "too large", "takes the worker with it", "works")
-    with Taker(fingerprint(), Store(tmp_path / "store"), limit_s=3) as taker:
+    with Taker(fingerprint(), Store(tmp_path / "store"), limit_s=10) as taker:
         answers = {name: taker.take(called(odd, name)) for name in names}
         assert taker.take(called(odd, "crashes"), turn=1) == answers["crashes"], "not tried again"
     assert answers["crashes"]["error"] == "ended by SIGABRT"
