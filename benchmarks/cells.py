@@ -35,11 +35,15 @@ HOMES = {
 
 _CODE = (
     *sorted({home.partition(":")[0] for home in HOMES.values()}),
+    "benchmarks.nvml",
+    "benchmarks.others",
     "benchmarks.subject",
     "benchmarks.timing",
+    "benchmarks.traffic",
     "benchmarks.worker",
     "zoo.networks",
     "zoo.attention",
+    "zoo.runtime",
 )
 
 

@@ -181,7 +181,8 @@ def summed(row: Row, parts: Sequence[Row], passes: int) -> Row:
     """
     missing = next((each for each in parts if each.ms is None), None)
     if missing:
-        return replace(row, how="summed", error=f"{missing.network}: {missing.error}")
+        whose = f"{missing.network}: " if len(parts) > 1 else ""
+        return replace(row, how="summed", error=f"{whose}{missing.error}")
     total = sum(each.ms or 0.0 for each in parts)
     # Parts that are all slow at once spread as far as their sum does; independent ones less.
     spread = sum((each.spread or 0.0) * (each.ms or 0.0) for each in parts) / total
@@ -195,3 +196,10 @@ def summed(row: Row, parts: Sequence[Row], passes: int) -> Row:
         rounds=min(each.rounds for each in parts),
         flags=("summed", *dict.fromkeys(flag for each in parts for flag in each.flags)),
     )
+
+
+def whole(row: Row, total: Row) -> Row:
+    """A whole protocol as it was measured, with the sum of its members beside it; the sum where that failed."""
+    if row.error:
+        return replace(total, flags=(*total.flags, f"as a whole: {row.error}"))
+    return replace(row, summed_ms=total.ms)

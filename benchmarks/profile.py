@@ -59,8 +59,8 @@ def profile(
     for cell in _each("memory, energy, accuracy", _distinct(passes(working, options), taker), step):
         taker.take(cell)
     rows = [_row(line, options, taker, ceilings) for line in asked]
-    rows += _protocols(targets, rows, options, taker, step)
-    return rows, list(ceilings.values()), raw_samples(asked, options, taker)
+    protocols, wholes = _protocols(targets, rows, options, taker, step)
+    return [*rows, *protocols], list(ceilings.values()), raw_samples([*asked, *wholes], options, taker)
 
 
 def raw_samples(asked: Iterable[Line], options: Options, taker: Taker) -> list[dict[str, Any]]:
@@ -136,10 +136,14 @@ def _timed(line: Line, options: Options, taker: Taker) -> Row:
 
 def _protocols(
     targets: Sequence[Target], rows: Sequence[Row], options: Options, taker: Taker, step: Progress
-) -> list[Row]:
-    """The whole protocol of each system: summed, and measured where that does not take too long."""
+) -> tuple[list[Row], list[Line]]:
+    """The whole protocol of each system: summed, and measured where that does not take too long.
+
+    Returns:
+        The rows, and those that were measured.
+    """
     if "latency" not in options.scenarios:
-        return []
+        return [], []
     whole = [target for target in targets if target.whole]
     asked = [protocol_line(target, variant, options) for target, variant in product(whole, options.variants)]
     sums = []
@@ -151,16 +155,17 @@ def _protocols(
             if (row.system, row.scenario) == (target.name, "latency") and Variant.of(row) == variant
         ]
         sums.append(figures.summed(line.row, parts, target.folds * target.views))
-    fitting = [
+    wholes = [
         line
         for line, total in zip(asked, sums, strict=True)
         if total.ms is not None and fits(line, total.ms / 1e3, options)
     ]
-    _take_rounds("whole protocols", fitting, options, taker, step)
-    return [
-        replace(_timed(line, options, taker), summed_ms=total.ms) if line in fitting else total
+    _take_rounds("whole protocols", wholes, options, taker, step)
+    found = [
+        figures.whole(_timed(line, options, taker), total) if line in wholes else total
         for line, total in zip(asked, sums, strict=True)
     ]
+    return found, wholes
 
 
 def fits(line: Line, seconds: float, options: Options) -> bool:

@@ -145,6 +145,7 @@ def _environment(threads: int) -> dict[str, str]:
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
+        "OPENCV_FOR_THREADS_NUM": "1",  # Images are read in threads of our own.
     }
 
 

@@ -27,7 +27,7 @@ from reports.base import Base, targets
 from reports.figures import megabytes
 from reports.profile import tables
 from reports.ranking import apart
-from zoo.errors import MachineError
+from zoo.errors import MachineError, UsageError
 from zoo.files import replacing, write
 
 _WHOLE_S = {False: 20.0, True: 2.0}
@@ -86,7 +86,8 @@ def prepare(asked: Asked) -> Prepared:
     A device that is not there is told in the rows that needed it, so that the rest goes on.
 
     Raises:
-        InputError: The folder of images holds none.
+        InputError: The folder of images holds none, or one that cannot be read.
+        UsageError: There are fewer processors than threads.
     """
     folder = asked.readings or _cache()
     present: dict[Device, str] = {}
@@ -228,6 +229,11 @@ def _variants(asked: Asked, devices: Sequence[Device]) -> list[Variant]:
     everything = default_threads()
     numbers = asked.threads or (("all",) if asked.quick else ("1", "all"))
     threads = list(dict.fromkeys(everything if each == "all" else int(each) for each in numbers))
+    processors = fingerprint().logical_cores
+    if max(threads) > processors:
+        raise UsageError(
+            f"--threads {max(threads)}: this machine has {processors} processors; ask for no more"
+        )
     return [
         Variant(
             device=device, precision=precision, memory_format=memory_format, threads=number, compiled=compiled

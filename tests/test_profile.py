@@ -24,11 +24,11 @@ from benchmarks.lines import Network, Options, Target, lines
 from benchmarks.machine import fingerprint
 from benchmarks.results import Profile, Row
 from benchmarks.timing import QUICK
-from reports import base, outputs, pixels, record
+from reports import base, gpu, outputs, pixels, record
 from reports.profile import tables
 from reports.ranking import places, ranking, repeats
 from zoo.card import Member, System
-from zoo.errors import InputError, UnknownNameError, UsageError
+from zoo.errors import InputError, MachineError, UnknownNameError, UsageError
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("MEL", "NV")
@@ -147,6 +147,9 @@ def test_raw_samples_are_kept_beside_the_record(profiled: Path, found: Profile) 
         ]  # fmt: skip
         assert len(own) == row.samples
         assert row.ms == pytest.approx(np.median(own["ms"]))
+    assert (samples["scenario"] == "protocol").sum() == sum(
+        row.samples for row in of(found, scenario="protocol")
+    )
 
 
 @pytest.mark.slow
@@ -346,6 +349,7 @@ def test_a_plan_lists_every_cell_and_measures_nothing(monkeypatch: pytest.Monkey
     ("words", "said"),
     [
         (("--threads", "0"), "'0' is not one of all,N"),
+        (("--threads", "99999"), "--threads 99999: this machine has"),
         (("--scenario", "speed"), "'speed' is not one of latency,throughput,end-to-end"),
         (("--precision", "fp32,fp8"), "'fp8' is not one of fp32,tf32,bf16,fp16"),
         (("tiny", "--member", "third"), "tiny has no member 'third'; its members are: 0 first, 1 second"),
@@ -373,6 +377,52 @@ def test_a_member_alone_and_no_folder_of_images(counts: Path, tmp_path: Path) ->
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(InputError, match="is not a record with cards and counts"):
         base.read(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda entry: entry["members"][0].pop("operations"),
+        lambda entry: entry["members"].pop(),
+        lambda entry: entry["card"].pop("folds"),
+        lambda entry: entry["card"]["members"][0].pop("size"),
+        lambda entry: entry.update(card=None),
+    ],
+)
+def test_a_record_that_lacks_something_is_one_line(counts: Path, tmp_path: Path, spoil: Any) -> None:
+    content = json.loads(counts.read_bytes())
+    spoil(content["entries"][0])
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    done = run("plan", "--counts", tmp_path / "record.json")
+    assert done.exit_code == 3
+    assert "is not a record with cards and counts" in done.stderr
+
+
+def test_an_image_that_cannot_be_read_is_told_before_anything_is_measured(
+    counts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_text("no image")
+    done = run("profile", "one", "--counts", counts, "--images", tmp_path, "--quick")
+    assert done.exit_code == 3
+    assert "a.jpg: neither a JPEG nor a PNG image" in done.stderr
+    assert "take it out of the folder" in done.stderr
+
+
+@pytest.mark.slow
+def test_what_was_measured_is_shown_even_where_it_cannot_be_written(
+    counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reports import profiling
+
+    def full(*_: object) -> None:
+        raise MachineError("record.json: cannot be written: No space left on device")
+
+    monkeypatch.setattr(profiling, "write_all", full)
+    words = ("one", "--counts", counts, "--quick", "--threads", "1", "--output", tmp_path)
+    done = run("profile", *words)
+    assert done.exit_code == 4
+    assert "Latency: one image at a time" in done.stdout
+    assert "No space left on device" in done.stderr
 
 
 def test_a_builder_that_no_other_process_can_import_is_told_before() -> None:
@@ -471,6 +521,35 @@ _MISSING = {
     "cv2", "fvcore", "h5py", "hypothesis", "imagehash", "msgspec", "natsort", "platformdirs", "psutil", "pyarrow",
     "pynvml", "scipy", "simplejpeg", "sklearn", "tabulate", "thop",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--precision", "fp8"), 2, "'fp8' is not one of"),
+        (("--scenario", "speed"), 2, "'speed' is not one of"),
+        (("nobody",), 2, "no system is called 'nobody'"),
+        (("--counts", "nowhere.json"), 3, "nowhere.json: cannot be read"),
+    ],
+)
+def test_make_gpu_refuses_what_it_does_not_know(
+    words: tuple[str, ...], code: int, said: str, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(gpu.main, [*words, "--no-tests", "--output", str(tmp_path / "out")])
+    assert done.exit_code == code
+    assert said in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_make_gpu_without_a_gpu_says_so_and_writes_nothing(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without a CUDA GPU")
+    done = CliRunner().invoke(gpu.main, ["--output", str(tmp_path / "out")])
+    assert done.exit_code == 4
+    assert "finds no CUDA GPU here" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.cells import Cell, Variant
-from benchmarks.figures import per_pass, summed, timed, with_drift, with_energy, with_memory, with_roofline
+from benchmarks.figures import (
+    per_pass,
+    summed,
+    timed,
+    whole,
+    with_drift,
+    with_energy,
+    with_memory,
+    with_roofline,
+)
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
 from benchmarks.samples import flags, summarise
@@ -160,5 +169,11 @@ def test_a_protocol_is_the_sum_of_its_members_times_folds_and_views() -> None:
     total = summed(ROW, [first, second], passes=5 * 8)
     assert (total.ms, total.summed_ms, total.how) == (1600.0, 1600.0, "summed")
     assert total.flags == ("summed",)
-    failed = summed(ROW, [first, timed(ROW, CELL, [{"error": "ended early"}])], passes=40)
+    broken = timed(ROW, CELL, [{"error": "ended early"}])
+    failed = summed(ROW, [first, broken], passes=40)
     assert (failed.ms, failed.error) == (None, "n: ended early")
+    assert summed(ROW, [broken], passes=40).error == "ended early"
+    assert whole(first, total).ms == 10.0
+    assert whole(first, total).summed_ms == 1600.0
+    kept = whole(broken, total)
+    assert (kept.ms, kept.how, kept.flags) == (1600.0, "summed", ("summed", "as a whole: ended early"))

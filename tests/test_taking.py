@@ -93,14 +93,28 @@ def test_readings_are_kept_at_once_and_taken_only_when_resuming(
         assert taker.take(CELL, turn=1)["result"]["peak_rss"] == 2
         assert taker.take(CELL)["result"]["peak_rss"] == 1
         assert taker.kept(CELL, turn=1) == {"peak_rss": 2, "others": 0.3}
-        taker.take(CELL.of("ceilings"))
-        assert taker.kept(CELL.of("ceilings")) is None, "ceilings of a busy machine are not kept"
     with Taker(fingerprint(), store, resume=True) as again:
         assert again.take(CELL)["result"]["peak_rss"] == 1
-        assert again.take(CELL, turn=2)["result"]["peak_rss"] == 4
+        assert again.take(CELL, turn=2)["result"]["peak_rss"] == 3
     with Taker(fingerprint(), store) as anew:
-        assert anew.take(CELL)["result"]["peak_rss"] == 5
-    assert set(asked) == {"benchmarks.memory:measure", "benchmarks.ceilings:measure"}
+        assert anew.take(CELL)["result"]["peak_rss"] == 4
+    assert set(asked) == {"benchmarks.memory:measure"}
+
+
+THREADS = """
+def counted(_):
+    import cv2, torch
+    return {"cv2": cv2.getNumThreads(), "torch": torch.get_num_threads()}
+"""
+
+
+def test_a_worker_has_the_threads_that_it_is_given_and_opencv_adds_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "threads_of_worker.py").write_text(THREADS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with worker.running(threads=2) as ask:
+        assert ask("threads_of_worker:counted", {})["result"] == {"cv2": 1, "torch": 2}
 
 
 def test_what_cannot_be_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
