@@ -24,6 +24,9 @@ SCENARIOS: tuple[str, ...] = get_args(Scenario)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 MEMORY_FORMATS: tuple[str, ...] = get_args(MemoryFormat)
 
+ASSEMBLED = "assembled"
+"""What a card calls a network of the standard assembly."""
+
 HOMES = {
     **dict.fromkeys((*SCENARIOS, "sweep", "protocol"), "benchmarks.stopwatch:measure"),
     "memory": "benchmarks.memory:measure",
@@ -166,9 +169,18 @@ def key(cell: Cell, machine: Machine, turn: int = 0) -> str:
 
 
 def specification(member: Mapping[str, Any], *, pixels: bool = False) -> dict[str, Any]:
-    """What a member's cost depends on."""
+    """What a member's cost depends on: all that makes its network, and its preprocessing where images are read."""
     names = ["backbone", "size", "pool", "attention", "metadata", *(["preprocess"] if pixels else [])]
-    return {"classes": len(member["classes"]), **{name: member.get(name) for name in names}}
+    found = {"classes": len(member["classes"]), **{name: member.get(name) for name in names}}
+    if member.get("network", ASSEMBLED) != ASSEMBLED:
+        import msgspec
+
+        from zoo.card import Member
+        from zoo.kinds import origin
+
+        made_by = {name: member.get(name) for name in ("network", "options")}
+        found |= made_by | {"origin": origin(msgspec.convert(member, Member))}
+    return found
 
 
 def _outside(cell: Cell) -> Sequence[str]:

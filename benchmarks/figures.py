@@ -12,6 +12,9 @@ from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
 from benchmarks.samples import BUSY, NEEDED, Summary, flags, summarise
 
+RANDOM, OWN = "random", "the file's own"
+"""What the weights of a network are: random, unless its card names a file that holds all of it."""
+
 Answer = Mapping[str, Any]
 """Of a worker: `{"result": ...}` or `{"error": reason}`."""
 
@@ -105,20 +108,21 @@ def with_energy(row: Row, answer: Answer) -> Row:
     return replace(row, joules=reading["joules"], idle_w=reading["idle_w"])
 
 
-def with_drift(row: Row, answer: Answer, *, made_up: bool = False) -> Row:
+def with_drift(row: Row, answer: Answer, *, made_up: bool = False, weights: str = RANDOM) -> Row:
     """A row with how far its probabilities moved.
 
     Args:
         row: With its times.
         answer: The worker's.
         made_up: Whether the image files, where some were read, are no real ones.
+        weights: What the network's weights are.
     """
     if "error" in answer:
         return replace(row, reasons={**row.reasons, "drift": answer["error"]})
     reading = answer["result"]
     files = "made-up JPEG files" if made_up else "real images"
     kind = files if reading["files"] else "images of random pixels"
-    return replace(row, drift=reading["drift"], drift_on=f"{reading['images']} {kind}, random weights")
+    return replace(row, drift=reading["drift"], drift_on=f"{reading['images']} {kind}, {weights} weights")
 
 
 def with_roofline(row: Row, macs: int, ceiling: Ceiling | None) -> Row:

@@ -125,7 +125,9 @@ def _row(line: Line, options: Options, taker: Taker, ceilings: dict[Variant, Cei
         row = figures.with_energy(row, taker.take(cell.of("energy")))
         row = figures.with_roofline(row, line.network.macs, ceilings.get(ceiling_variant(cell.variant)))
     if not cell.variant.reference:
-        row = figures.with_drift(row, taker.take(drift_cell(cell, options)), made_up=options.made_up)
+        weights = figures.OWN if line.network.member.get("file") else figures.RANDOM
+        drift = taker.take(drift_cell(cell, options))
+        row = figures.with_drift(row, drift, made_up=options.made_up, weights=weights)
     return row
 
 

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks import figures
 from benchmarks.cells import Device, MemoryFormat, Precision, Scenario, Variant
 from benchmarks.estimate import Entry
 from benchmarks.estimate import plan as entries
@@ -148,6 +149,7 @@ def run(
         images=len(read),
         images_real=asked.images is not None,
         images_sha256=pixels.digest(read),
+        weights=", or ".join(dict.fromkeys(map(_weights, wanted))),
     )
     return found, samples
 
@@ -223,6 +225,11 @@ def write_all(base: Base, found: Profile, samples: Sequence[dict[str, Any]], fol
 
 def _targets(base: Base, asked: Asked, builder: Callable[[str], str | None] | None) -> list[Target]:
     return targets(base, member=asked.member, **({"builder": builder} if builder else {}))
+
+
+def _weights(target: Target) -> str:
+    own = any(network.member.get("file") for network in target.networks)
+    return figures.OWN if own else figures.RANDOM
 
 
 def _variants(asked: Asked, devices: Sequence[Device]) -> list[Variant]:

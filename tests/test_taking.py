@@ -165,6 +165,27 @@ def test_a_name_depends_on_everything_that_decides_the_reading(tmp_path: Path) -
     assert key(replace(CELL, members=(twin,)), machine) == key(CELL, machine)
 
 
+def test_networks_that_a_card_does_not_assemble_never_share_a_reading(tmp_path: Path) -> None:
+    """Two files of the same size and classes look alike on their cards."""
+    machine = fingerprint()
+
+    def name(**changes: Any) -> str:
+        return key(replace(CELL, members=({**MEMBER, **changes},)), machine)
+
+    files = [tmp_path / "a.pt2", tmp_path / "b.pt2"]
+    for path in files:
+        path.write_text(path.name)
+    names = [
+        name(),
+        name(network="timm"),
+        name(network="timm", options={"drop_rate": 0.5}),
+        *(name(network="torch", file=str(path)) for path in files),
+    ]
+    assert len(set(names)) == len(names)
+    files[0].write_text("trained anew")
+    assert name(network="torch", file=str(files[0])) not in names
+
+
 def test_a_cell_survives_the_way_to_a_worker() -> None:
     cell = replace(CELL, images=("a", "b"), variant=Variant(precision="bf16", compiled=True))
     assert from_fields(json.loads(json.dumps(cell.fields()))) == cell
