@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.cells import Cell
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
-from benchmarks.samples import BUSY, NEEDED, Summary, flags, summarise
+from benchmarks.samples import BUSY, CHOICE, NEEDED, Summary, flags, summarise
 
 RANDOM, OWN = "random", "the file's own"
 """What the weights of a network are: random, unless its card names a file that holds all of it."""
@@ -42,7 +42,7 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         rounds=len(readings),
         iqr=found.iqr,
         between_rounds=found.rounds,
-        spread=found.spread,
+        spread=max(found.spread, CHOICE) if row.sweep else found.spread,
         load_ms=statistics.median(each["load_ms"] for each in readings),
         first_ms=statistics.median(each["first_ms"] for each in readings),
         flags=(*_flags(cell, found, readings, batch), *(f"a round failed: {error}" for error in errors)),

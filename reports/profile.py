@@ -66,6 +66,10 @@ def _drift(row: Row) -> str:
     return "reference" if Variant.of(row).reference else _number("drift", _scientific)(row)
 
 
+def _whole_of_sum(row: Row) -> str:
+    return f"{row.ms / row.summed_ms:.3f}" if row.how == "measured" and row.ms and row.summed_ms else "–"
+
+
 _SPREAD: Column = ("Spread", _number("spread", _percent))
 _BATCH: Column = ("Batch", lambda row: str(row.batch or "–"))
 _SCENARIOS: dict[str, tuple[str, tuple[Column, ...]]] = {
@@ -91,6 +95,7 @@ _SCENARIOS: dict[str, tuple[str, tuple[Column, ...]]] = {
         (
             ("Time, ms", figure),
             ("Sum of members, ms", _number("summed_ms", milliseconds)),
+            ("Whole / sum", _whole_of_sum),
             ("How", lambda row: row.how),
             _SPREAD,
         ),
@@ -145,7 +150,8 @@ def _notes(scenario: str, profile: Profile) -> list[str]:
     if scenario == "protocol":
         return [
             "Summed: latencies of the members × folds × distinct views; measured as a whole where that is short "
-            "enough. Passes of batch 1, one after another; decoding and the blend are not in it."
+            "enough, and then the sum stands beside it. Passes of batch 1, one after another; decoding and the "
+            "blend are not in it."
         ]
     if scenario == "latency":
         return [f"p90 needs {NEEDED[90]} samples and p99 {NEEDED[99]}; with fewer they stay blank (–)."]

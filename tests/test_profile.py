@@ -303,6 +303,14 @@ def test_an_earlier_record_of_another_machine_is_refused_before_anything_is_meas
     assert "holds no profile" in run("profile", "--counts", counts, "--against", counts).stderr
 
 
+def test_a_protocol_measured_as_a_whole_stands_beside_its_sum() -> None:
+    whole = made(1020.0, scenario="protocol", summed_ms=1000.0)
+    summed = made(1000.0, scenario="protocol", summed_ms=1000.0, how="summed", flags=("summed",))
+    (table,) = [each for each in tables(profile_of(whole, summed)) if "Whole / sum" in each.headers]
+    column = table.headers.index("Whole / sum")
+    assert [row[column] for row in table.rows] == ["1.020", "–"]
+
+
 def test_repeats_name_the_batch_that_each_sweep_chose() -> None:
     swept = [
         profile_of(made(10.0, scenario="throughput", sweep={1: 90.0, 2: 100.0}, batch=batch))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -115,6 +117,12 @@ def test_blocks_of_passes_are_divided() -> None:
     row = timed(ROW, Cell(kind="throughput", batch=8, variant=Variant(), rules=QUICK), [block])
     assert (row.ms, row.device_ms, row.images_per_s, row.batch) == (20.0, 18.0, 400.0, 8)
     assert row.flags == ("quick",)
+
+
+def test_the_choice_of_a_batch_is_part_of_the_spread() -> None:
+    steady = reading([8.0] * 9)
+    assert timed(ROW, CELL, [steady]).spread == 0.0
+    assert timed(replace(ROW, sweep={1: 125.0}), CELL, [steady]).spread == 0.03
 
 
 def test_the_batch_that_fitted_counts() -> None:

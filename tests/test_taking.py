@@ -217,7 +217,7 @@ THROUGHPUT = CELL.of("throughput", variant=Variant(device="cuda"))
 @pytest.mark.parametrize(
     ("take", "batch", "tried", "end"),
     [
-        (speeds(b1=10, b2=20, b4=40, b8=41, b16=40.1, b32=40), 8, 32, "no gain after batch 8"),
+        (speeds(b1=10, b2=20, b4=40, b8=41, b16=40.1, b32=40), 4, 32, "no gain after batch 8"),
         (speeds(b1=10, b2=9, b4=12, b8=12.1, b16=12), 4, 16, "no gain after batch 4"),
         (speeds(b1=10, b2=20), 2, 2, "batch 4: OutOfMemoryError: CUDA out of memory"),
         (speeds(), 1, 0, "batch 1: OutOfMemoryError: CUDA out of memory"),
@@ -229,6 +229,12 @@ def test_a_sweep_ends_where_nothing_is_gained_or_nothing_fits(
 ) -> None:
     found = sweep(THROUGHPUT, take)
     assert (found.batch, max(found.found, default=0), found.end) == (batch, tried, end)
+
+
+def test_a_flat_curve_gives_the_same_batch_whatever_the_noise() -> None:
+    for noise in (-0.01, 0.0, 0.01):
+        flat = sweep(THROUGHPUT, speeds(b1=10 * (1 - noise), b2=10 * (1 + noise), b4=10 * (1 - noise)))
+        assert flat.batch == 1
 
 
 def test_a_sweep_on_a_cpu_stops_before_memory_is_full() -> None:
