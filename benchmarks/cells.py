@@ -148,7 +148,7 @@ def from_fields(fields: Mapping[str, Any]) -> Cell:
     return Cell(**{**fields, **changed, **listed})
 
 
-def key(cell: Cell, machine: Machine, turn: int = 0) -> str:
+def key(cell: Cell, machine: Machine, turn: int = 0, repeat: int = 0) -> str:
     """The name under which a reading of a cell is kept: everything that decides it.
 
     Networks of the standard assembly that agree in all but names, classes and preprocessing have
@@ -158,13 +158,14 @@ def key(cell: Cell, machine: Machine, turn: int = 0) -> str:
         cell: What is measured.
         machine: What it is measured on.
         turn: Which round it is.
+        repeat: Which repeat of the whole run.
     """
     fields = cell.fields()
     if cell.builder == STANDARD:
         fields["members"] = [specification(member, pixels=bool(cell.images)) for member in cell.members]
     fields["images"] = [_digest(Path(image)) for image in cell.images]
     code = [_source(module) for module in (*_CODE, *_outside(cell))]
-    content = json.dumps([fields, asdict(machine), turn, code], sort_keys=True, default=list)
+    content = json.dumps([fields, asdict(machine), turn, repeat, code], sort_keys=True, default=list)
     return f"{cell.kind}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 

@@ -29,6 +29,7 @@ class Taker:
         absent: Why a device is not there, by its name.
         resume: Take readings of an earlier run that were kept.
         limit_s: Seconds after which a process is given up.
+        repeat: Which repeat of the whole run this is; each has readings of its own.
     """
 
     def __init__(
@@ -39,9 +40,11 @@ class Taker:
         absent: Mapping[str, str] | None = None,
         resume: bool = False,
         limit_s: int = 900,
+        repeat: int = 0,
     ) -> None:
         self.machine, self._store = machine, store
         self._absent, self.resumes, self._limit_s = absent or {}, resume, limit_s
+        self._repeat = repeat
         self._taken: dict[str, worker.Answer] = {}
         self._failed: dict[str, worker.Answer] = {}
         self._workers = ExitStack()
@@ -76,7 +79,7 @@ class Taker:
 
     def name(self, cell: Cell, turn: int = 0) -> str:
         """The name of a reading; readings that would be the same share it."""
-        return key(cell, self.machine, turn)
+        return key(cell, self.machine, turn, self._repeat)
 
     def refusal(self, cell: Cell) -> str:
         """Why a cell cannot be measured here; empty where it can."""

@@ -55,6 +55,7 @@ class Asked:
         seed: Seed of weights, pixels and order.
         limit_s: Seconds after which a process is given up.
         readings: Folder where readings are kept; the user's cache where None.
+        repeat: Which repeat of the whole run this is.
     """
 
     scenarios: tuple[Scenario, ...] = ("latency",)
@@ -71,6 +72,7 @@ class Asked:
     seed: int = 0
     limit_s: int = 900
     readings: Path | None = None
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,14 @@ def prepare(asked: Asked) -> Prepared:
         whole_s=_WHOLE_S[asked.quick],
     )
     absent: dict[str, str] = {device: reason for device, reason in present.items() if reason}
-    taker = Taker(fingerprint(), Store(folder), absent=absent, resume=asked.resume, limit_s=asked.limit_s)
+    taker = Taker(
+        fingerprint(),
+        Store(folder),
+        absent=absent,
+        resume=asked.resume,
+        limit_s=asked.limit_s,
+        repeat=asked.repeat,
+    )
     return Prepared(options, taker)
 
 

@@ -96,8 +96,10 @@ def test_readings_are_kept_at_once_and_taken_only_when_resuming(
     with Taker(fingerprint(), store, resume=True) as again:
         assert again.take(CELL)["result"]["peak_rss"] == 1
         assert again.take(CELL, turn=2)["result"]["peak_rss"] == 3
+    with Taker(fingerprint(), store, resume=True, repeat=1) as repeated:
+        assert repeated.take(CELL)["result"]["peak_rss"] == 4, "a repeat measures for itself"
     with Taker(fingerprint(), store) as anew:
-        assert anew.take(CELL)["result"]["peak_rss"] == 4
+        assert anew.take(CELL)["result"]["peak_rss"] == 5
     assert set(asked) == {"benchmarks.memory:measure"}
 
 

@@ -94,6 +94,8 @@ def profile(
     if dry_run:
         context.invoke(plan, as_json=as_json, **asked)
         return
+    from dataclasses import replace
+
     from benchmarks.machine import fingerprint
     from reports.profile import tables
     from reports.profiling import run, write_all
@@ -109,7 +111,7 @@ def profile(
     try:
         for number in range(1, repeat + 1):
             with progress() as step, _resumable():
-                one, samples = run(base, wanted, builder=builder, progress=step)
+                one, samples = run(base, replace(wanted, repeat=number - 1), builder=builder, progress=step)
             found.append(one)
             if output:
                 folder = output / f"run-{number}" if repeat > 1 else output
