@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 OUTPUT ?= out
+TIMINGS ?= .benchmarks
 BENCH = benchmarks -o python_files='bench_*.py' -o addopts= --import-mode=importlib --benchmark-only
 
 # The first interpreter here that is one of the supported versions; PYTHON=... chooses another.
@@ -38,11 +39,14 @@ readme: $(VENV)/.dev
 
 check: lint types docs test
 
-# Timings of the parts, with pytest-benchmark; BASELINE=file.json compares with an earlier latest.json.
+# Timings of the parts, with pytest-benchmark, into .benchmarks/latest.json once all are there;
+# BASELINE=.benchmarks/latest.json compares with those of the last run.
 bench: $(VENV)/.dev
-	mkdir -p .benchmarks
-	$(BIN)/python -m pytest $(BENCH) --benchmark-json=.benchmarks/latest.json \
+	$(if $(BASELINE),@test -f $(BASELINE) || { echo "BASELINE=$(BASELINE): there is no such file" >&2; exit 2; })
+	mkdir -p $(TIMINGS)
+	$(BIN)/python -m pytest $(BENCH) --benchmark-json=$(TIMINGS)/new.json \
 	$(if $(BASELINE),--benchmark-compare=$(BASELINE)) $(ARGS)
+	mv $(TIMINGS)/new.json $(TIMINGS)/latest.json
 
 # Everything that a CUDA machine can say. Nothing is installed: PYTHON is one that has torch, timm, pandas,
 # click and rich. ARGS="--quick sge_b3 baseline_b3" shortens it.

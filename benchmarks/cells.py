@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from benchmarks.results import Machine
+from benchmarks.results import Machine, Row
 from benchmarks.timing import FULL, Rules
 from benchmarks.worker import STANDARD
 
@@ -24,6 +24,9 @@ SCENARIOS: tuple[str, ...] = get_args(Scenario)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 MEMORY_FORMATS: tuple[str, ...] = get_args(MemoryFormat)
 
+ASSEMBLED = "assembled"
+"""What a card calls a network of the standard assembly."""
+
 HOMES = {
     **dict.fromkeys((*SCENARIOS, "sweep", "protocol"), "benchmarks.stopwatch:measure"),
     "memory": "benchmarks.memory:measure",
@@ -35,11 +38,15 @@ HOMES = {
 
 _CODE = (
     *sorted({home.partition(":")[0] for home in HOMES.values()}),
+    "benchmarks.nvml",
+    "benchmarks.others",
     "benchmarks.subject",
     "benchmarks.timing",
+    "benchmarks.traffic",
     "benchmarks.worker",
     "zoo.networks",
     "zoo.attention",
+    "zoo.runtime",
 )
 
 
@@ -61,6 +68,18 @@ class Variant:
     threads: int = 1
     compiled: bool = False
 
+    @classmethod
+    def of(cls, row: Row) -> Variant:
+        """How a row's network was run."""
+        return cls(**{field.name: getattr(row, field.name) for field in fields(cls)})
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Each of them in a word; threads are empty on a GPU."""
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
+        how = "compiled" if self.compiled else "eager"
+        return self.device, threads, self.precision, self.memory_format, how
+
     @property
     def label(self) -> str:
         """It in words.
@@ -68,8 +87,7 @@ class Variant:
         >>> Variant(threads=2, precision="bf16").label
         'cpu, 2 threads, bf16, contiguous'
         """
-        where = f"cpu, {self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else "cuda"
-        return ", ".join([where, self.precision, self.memory_format, *["compiled"] * self.compiled])
+        return ", ".join(part for part in self.parts if part not in ("", "eager"))
 
     @property
     def reference(self) -> bool:
@@ -130,7 +148,7 @@ def from_fields(fields: Mapping[str, Any]) -> Cell:
     return Cell(**{**fields, **changed, **listed})
 
 
-def key(cell: Cell, machine: Machine, turn: int = 0) -> str:
+def key(cell: Cell, machine: Machine, turn: int = 0, repeat: int = 0) -> str:
     """The name under which a reading of a cell is kept: everything that decides it.
 
     Networks of the standard assembly that agree in all but names, classes and preprocessing have
@@ -140,20 +158,30 @@ def key(cell: Cell, machine: Machine, turn: int = 0) -> str:
         cell: What is measured.
         machine: What it is measured on.
         turn: Which round it is.
+        repeat: Which repeat of the whole run.
     """
     fields = cell.fields()
     if cell.builder == STANDARD:
         fields["members"] = [specification(member, pixels=bool(cell.images)) for member in cell.members]
     fields["images"] = [_digest(Path(image)) for image in cell.images]
     code = [_source(module) for module in (*_CODE, *_outside(cell))]
-    content = json.dumps([fields, asdict(machine), turn, code], sort_keys=True, default=list)
+    content = json.dumps([fields, asdict(machine), turn, repeat, code], sort_keys=True, default=list)
     return f"{cell.kind}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 
 def specification(member: Mapping[str, Any], *, pixels: bool = False) -> dict[str, Any]:
-    """What a member's cost depends on."""
+    """What a member's cost depends on: all that makes its network, and its preprocessing where images are read."""
     names = ["backbone", "size", "pool", "attention", "metadata", *(["preprocess"] if pixels else [])]
-    return {"classes": len(member["classes"]), **{name: member.get(name) for name in names}}
+    found = {"classes": len(member["classes"]), **{name: member.get(name) for name in names}}
+    if member.get("network", ASSEMBLED) != ASSEMBLED:
+        import msgspec
+
+        from zoo.card import Member
+        from zoo.kinds import origin
+
+        made_by = {name: member.get(name) for name in ("network", "options")}
+        found |= made_by | {"origin": origin(msgspec.convert(member, Member))}
+    return found
 
 
 def _outside(cell: Cell) -> Sequence[str]:

@@ -14,14 +14,14 @@ from benchmarks.subject import Subject, member_of, prepare
 from benchmarks.worker import imported
 
 _RANDOM = 8
-"""Random images where there are no real ones."""
+"""Random images where there are no files."""
 
 
 def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The largest change of a class probability over some images.
 
     Returns:
-        `drift`, `images`, and whether they were `real`.
+        `drift`, `images` (how many), and whether they were read from `files`.
     """
     cell = from_fields(fields)
     reference = Variant(device=cell.variant.device, threads=cell.variant.threads)
@@ -31,7 +31,7 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "drift": (changed - plain).abs().max().item(),
         "images": len(images[0]),
-        "real": bool(cell.images),
+        "files": bool(cell.images),
     }
 
 

@@ -1,20 +1,32 @@
-"""How long a cell takes and how much memory it needs, before it is measured: roughly."""
+"""How long a profile takes and how much memory it needs, before anything is measured: roughly."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks import worker
-from benchmarks.cells import Cell
+from benchmarks.cells import Cell, Variant
 from benchmarks.figures import per_pass
-from benchmarks.lines import Line, Options, sweeps
-from benchmarks.sweep import rules_of
+from benchmarks.lines import (
+    Line,
+    Network,
+    Options,
+    Target,
+    ceiling_cells,
+    lines,
+    passes,
+    protocol_line,
+    sweeps,
+)
+from benchmarks.profile import fits
+from benchmarks.sweep import available_memory, step_of, sweep
 from benchmarks.taking import Taker
-from benchmarks.timing import Rules
 
-_RATE = {"cpu": 12e9, "cuda": 1e12}
+_RATE = {"cpu": 15e9, "cuda": 1e12}
 """Multiply-accumulates per second that a network reaches: of one thread, and of a GPU."""
 
 _LEAST_S = {"cpu": 1e-3, "cuda": 1e-2}
@@ -22,8 +34,10 @@ _START_S = 1.5 if worker.FORKS else 8.0
 """Building a network, in a copy of a process that has imported torch or in a new one."""
 
 _COMPILE_S = 60.0
-
+_TRAFFIC_S = 2.0
+_DRIFT_IMAGES = 8
 _TORCH_BYTES = 600 << 20
+_CEILING_BYTES = {"cpu": 600 << 20, "cuda": 5 << 30}
 _MAPS = 40
 """Feature maps in memory at once, in multiples of the input image."""
 
@@ -31,57 +45,152 @@ _SWEPT = (1, 2, 4, 8, 16)
 """Batches that a sweep tries, usually."""
 
 
-class Estimate(NamedTuple):
-    """What a row will cost.
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A row of the plan: a row of the profile, or the ceilings of the machine.
 
     Attributes:
-        seconds: All of its processes, those for memory and energy too.
+        scenario: The scenario; `protocol`, or `ceilings`.
+        network: Whose it is; empty for ceilings.
+        variant: How it is run.
+        batch: Images per pass; None where a sweep looks for it.
+        rounds: Fresh processes; none where a protocol will be summed.
+        kept: Those that were kept from an earlier run.
+        seconds: All of its processes, those of memory, energy and accuracy too, but for what a row
+            before it has measured already.
         memory: Bytes of one process, on its device.
-        kept: Rounds that were kept from an earlier run.
-        rounds: Rounds in all.
+        refused: Why it cannot be measured here.
     """
 
+    scenario: str
+    network: str
+    variant: Variant
+    batch: int | None
+    rounds: int
+    kept: int
     seconds: float
     memory: int
-    kept: int
-    rounds: int
+    refused: str
 
 
-def estimate(line: Line, options: Options, taker: Taker) -> Estimate:
-    """Estimates a row, from a reading of its cell where one was kept."""
+class _Process(NamedTuple):
+    cell: Cell
+    turn: int
+    seconds: float
+
+
+def plan(targets: Sequence[Target], options: Options, taker: Taker) -> list[Entry]:
+    """Estimates every row, from readings of its cell where some were kept."""
+    asked = [_with_batch(line, options, taker) for line in lines(targets, options)]
+    counted: set[str] = set()
+
+    def entry(cell: Cell, title: str, processes: Iterable[_Process], memory: int) -> Entry:
+        own = list(processes)
+        rounds = [each for each in own if each.cell == cell]
+        refused = taker.refusal(cell)
+        seconds = 0.0
+        for each in own:
+            name = taker.name(each.cell, each.turn)
+            done = name in counted or (taker.resumes and taker.kept(each.cell, each.turn) is not None)
+            seconds += 0.0 if done or refused else each.seconds
+            counted.add(name)
+        return Entry(
+            scenario=cell.kind,
+            network=title,
+            variant=cell.variant,
+            batch=None if cell.kind == "throughput" and sweeps(cell, options) else cell.batch,
+            rounds=len(rounds),
+            kept=sum(taker.kept(cell, each.turn) is not None for each in rounds),
+            seconds=seconds,
+            memory=memory + (_TORCH_BYTES if cell.variant.device == "cpu" else 0),
+            refused=refused,
+        )
+
+    found = [
+        entry(cell, "", [_Process(cell, 0, _ceilings_s(cell))], _CEILING_BYTES[cell.variant.device])
+        for cell in ceiling_cells(asked, options)
+    ]
+    for line in asked:
+        assert line.network is not None
+        memory = _bytes(line.network, line.cell.batch if line.swept or not sweeps(line.cell, options) else 16)
+        found.append(entry(line.cell, line.row.title, _processes(line, options, taker), memory))
+    if "latency" in options.scenarios:
+        for target, variant in product((each for each in targets if each.whole), options.variants):
+            line = protocol_line(target, variant, options)
+            memory = target.folds * sum(_bytes(network, 1) for network in target.networks)
+            found.append(entry(line.cell, target.title, _protocol(line, options, taker), memory))
+    return found
+
+
+def _processes(line: Line, options: Options, taker: Taker) -> Iterator[_Process]:
+    """All that a row starts."""
     assert line.network is not None
-    cell, rules = line.cell, line.cell.rules
-    kept = sum(taker.kept(cell, turn) is not None for turn in range(rules.rounds))
+    cell, start = line.cell, _start_s(line.cell)
     step = pass_s(cell, line.network.macs, taker.kept(cell))
-    start = _START_S + (_COMPILE_S if cell.variant.compiled else 0.0)
-    block = max(rules.block_s, step) if cell.kind == "throughput" else step
-    seconds = (rules.rounds - kept if taker.resumes else rules.rounds) * (
-        start + _round_s(rules, step, block)
-    )
+    for turn in range(cell.rules.rounds):
+        yield _Process(cell, turn, start + _round_s(cell, step))
     if sweeps(cell, options):
-        steps = [step * batch / cell.batch for batch in _SWEPT]
-        seconds += sum(start + _round_s(rules_of(cell), each, each) for each in steps)
-    if cell.kind != "end-to-end":
-        energy = 1.2 * rules.energy_s if cell.variant.device == "cuda" else 0.0
-        seconds += 2 * start + energy
-    if not cell.variant.reference:
-        seconds += start
-    size = line.network.member["size"]
-    batch = cell.batch if not sweeps(cell, options) else 16
-    memory = line.network.weight_bytes + batch * 3 * size**2 * 4 * _MAPS
-    return Estimate(
-        seconds=0.0 if taker.refusal(cell) else seconds,
-        memory=memory + (_TORCH_BYTES if cell.variant.device == "cpu" else 0),
-        kept=kept,
-        rounds=rules.rounds,
-    )
+        for batch in line.swept.found if line.swept else _SWEPT:
+            tried = step_of(cell, batch)
+            yield _Process(tried, 0, start + _round_s(tried, step * batch / cell.batch))
+    energy = 1.2 * cell.rules.energy_s if cell.variant.device == "cuda" else 0.0
+    drift = 2 * len(options.images or range(_DRIFT_IMAGES)) * step / cell.batch
+    more = {"memory": _TRAFFIC_S + 3 * step, "energy": energy, "drift": start + drift}
+    for each in passes([line], options):
+        yield _Process(each, 0, start + more[each.kind])
 
 
-def _round_s(rules: Rules, step: float, block: float) -> float:
-    """Seconds of the first pass, the warm-up and the sampling of one round."""
+def _protocol(line: Line, options: Options, taker: Taker) -> Iterator[_Process]:
+    """The rounds of a whole protocol, where one is measured."""
+    alone = replace(options, scenarios=("latency",), variants=(line.cell.variant,))
+    lesion = line.target.folds * line.target.views * sum(
+        pass_s(each.cell, each.network.macs, taker.kept(each.cell))
+        for each in lines([line.target], alone) if each.network
+    )  # fmt: skip
+    if not fits(line, lesion, options):
+        return
+    networks = line.target.folds * len(line.target.networks)
+    for turn in range(line.cell.rules.rounds):
+        yield _Process(line.cell, turn, networks * _start_s(line.cell) + _round_s(line.cell, lesion))
+
+
+def _with_batch(line: Line, options: Options, taker: Taker) -> Line:
+    """The line with the batch that an earlier sweep found, where its readings were kept."""
+    if not sweeps(line.cell, options):
+        return line
+
+    def kept(cell: Cell) -> dict[str, Any]:
+        reading = taker.kept(cell)
+        if reading is None:
+            raise LookupError
+        return {"result": reading}
+
+    try:
+        found = sweep(line.cell, kept, available_memory())
+    except LookupError:
+        return line
+    return replace(line, swept=found, cell=replace(line.cell, batch=found.batch))
+
+
+def _start_s(cell: Cell) -> float:
+    return _START_S + (_COMPILE_S if cell.variant.compiled else 0.0)
+
+
+def _round_s(cell: Cell, step: float) -> float:
+    """Seconds of the first step, the warm-up and the sampling of one round."""
+    rules = cell.rules
+    sample = max(rules.block_s, step) if cell.kind in ("throughput", "sweep") else step
     warm = min(rules.warm_most_s, max(rules.warm_s, rules.warm_steps * step))
-    sampling = min(rules.most_s, max(rules.seconds, rules.samples / rules.rounds * block))
+    sampling = min(rules.most_s, max(rules.seconds, rules.samples / rules.rounds * sample))
     return step + warm + sampling
+
+
+def _ceilings_s(cell: Cell) -> float:
+    return _START_S + 3 * (cell.rules.warm_s + cell.rules.seconds)
+
+
+def _bytes(network: Network, batch: int) -> int:
+    return network.weight_bytes + batch * 3 * int(network.member["size"]) ** 2 * 4 * _MAPS
 
 
 def pass_s(cell: Cell, macs: int, reading: Mapping[str, Any] | None) -> float:

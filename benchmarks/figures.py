@@ -10,7 +10,10 @@ from typing import Any
 from benchmarks.cells import Cell
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
-from benchmarks.samples import BUSY, NEEDED, Summary, flags, summarise
+from benchmarks.samples import BUSY, CHOICE, NEEDED, Summary, flags, summarise
+
+RANDOM, OWN = "random", "the file's own"
+"""What the weights of a network are: random, unless its card names a file that holds all of it."""
 
 Answer = Mapping[str, Any]
 """Of a worker: `{"result": ...}` or `{"error": reason}`."""
@@ -39,7 +42,7 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         rounds=len(readings),
         iqr=found.iqr,
         between_rounds=found.rounds,
-        spread=found.spread,
+        spread=max(found.spread, CHOICE) if row.sweep else found.spread,
         load_ms=statistics.median(each["load_ms"] for each in readings),
         first_ms=statistics.median(each["first_ms"] for each in readings),
         flags=(*_flags(cell, found, readings, batch), *(f"a round failed: {error}" for error in errors)),
@@ -105,13 +108,21 @@ def with_energy(row: Row, answer: Answer) -> Row:
     return replace(row, joules=reading["joules"], idle_w=reading["idle_w"])
 
 
-def with_drift(row: Row, answer: Answer) -> Row:
-    """A row with how far its probabilities moved."""
+def with_drift(row: Row, answer: Answer, *, made_up: bool = False, weights: str = RANDOM) -> Row:
+    """A row with how far its probabilities moved.
+
+    Args:
+        row: With its times.
+        answer: The worker's.
+        made_up: Whether the image files, where some were read, are no real ones.
+        weights: What the network's weights are.
+    """
     if "error" in answer:
         return replace(row, reasons={**row.reasons, "drift": answer["error"]})
     reading = answer["result"]
-    kind = "real images" if reading["real"] else "images of random pixels"
-    return replace(row, drift=reading["drift"], drift_on=f"{reading['images']} {kind}, random weights")
+    files = "made-up JPEG files" if made_up else "real images"
+    kind = files if reading["files"] else "images of random pixels"
+    return replace(row, drift=reading["drift"], drift_on=f"{reading['images']} {kind}, {weights} weights")
 
 
 def with_roofline(row: Row, macs: int, ceiling: Ceiling | None) -> Row:
@@ -174,7 +185,8 @@ def summed(row: Row, parts: Sequence[Row], passes: int) -> Row:
     """
     missing = next((each for each in parts if each.ms is None), None)
     if missing:
-        return replace(row, how="summed", error=f"{missing.network}: {missing.error}")
+        whose = f"{missing.network}: " if len(parts) > 1 else ""
+        return replace(row, how="summed", error=f"{whose}{missing.error}")
     total = sum(each.ms or 0.0 for each in parts)
     # Parts that are all slow at once spread as far as their sum does; independent ones less.
     spread = sum((each.spread or 0.0) * (each.ms or 0.0) for each in parts) / total
@@ -188,3 +200,10 @@ def summed(row: Row, parts: Sequence[Row], passes: int) -> Row:
         rounds=min(each.rounds for each in parts),
         flags=("summed", *dict.fromkeys(flag for each in parts for flag in each.flags)),
     )
+
+
+def whole(row: Row, total: Row) -> Row:
+    """A whole protocol as it was measured, with the sum of its members beside it; the sum where that failed."""
+    if row.error:
+        return replace(total, flags=(*total.flags, f"as a whole: {row.error}"))
+    return replace(row, summed_ms=total.ms)

@@ -66,7 +66,8 @@ class Options:
         scenarios: Some of `benchmarks.cells.SCENARIOS`.
         variants: How each network is run.
         batch: Images per batch; None lets a sweep choose.
-        images: Real image files.
+        images: Image files.
+        made_up: Whether they were made up, and are no real ones.
         reader: What makes a network's input of one, as `module:function`.
         seed: Seed of weights, pixels and order.
         rules: How long to measure.
@@ -77,6 +78,7 @@ class Options:
     variants: tuple[Variant, ...] = (Variant(),)
     batch: int | None = None
     images: tuple[str, ...] = ()
+    made_up: bool = False
     reader: str = ""
     seed: int = 0
     rules: Rules = FULL

@@ -59,8 +59,8 @@ def profile(
     for cell in _each("memory, energy, accuracy", _distinct(passes(working, options), taker), step):
         taker.take(cell)
     rows = [_row(line, options, taker, ceilings) for line in asked]
-    rows += _protocols(targets, rows, options, taker, step)
-    return rows, list(ceilings.values()), raw_samples(asked, options, taker)
+    protocols, wholes = _protocols(targets, rows, options, taker, step)
+    return [*rows, *protocols], list(ceilings.values()), raw_samples([*asked, *wholes], options, taker)
 
 
 def raw_samples(asked: Iterable[Line], options: Options, taker: Taker) -> list[dict[str, Any]]:
@@ -125,7 +125,9 @@ def _row(line: Line, options: Options, taker: Taker, ceilings: dict[Variant, Cei
         row = figures.with_energy(row, taker.take(cell.of("energy")))
         row = figures.with_roofline(row, line.network.macs, ceilings.get(ceiling_variant(cell.variant)))
     if not cell.variant.reference:
-        row = figures.with_drift(row, taker.take(drift_cell(cell, options)))
+        weights = figures.OWN if line.network.member.get("file") else figures.RANDOM
+        drift = taker.take(drift_cell(cell, options))
+        row = figures.with_drift(row, drift, made_up=options.made_up, weights=weights)
     return row
 
 
@@ -136,10 +138,14 @@ def _timed(line: Line, options: Options, taker: Taker) -> Row:
 
 def _protocols(
     targets: Sequence[Target], rows: Sequence[Row], options: Options, taker: Taker, step: Progress
-) -> list[Row]:
-    """The whole protocol of each system: summed, and measured where that does not take too long."""
+) -> tuple[list[Row], list[Line]]:
+    """The whole protocol of each system: summed, and measured where that does not take too long.
+
+    Returns:
+        The rows, and those that were measured.
+    """
     if "latency" not in options.scenarios:
-        return []
+        return [], []
     whole = [target for target in targets if target.whole]
     asked = [protocol_line(target, variant, options) for target, variant in product(whole, options.variants)]
     sums = []
@@ -148,33 +154,27 @@ def _protocols(
         parts = [
             row
             for row in rows
-            if (row.system, row.scenario) == (target.name, "latency") and _variant(row) == variant
+            if (row.system, row.scenario) == (target.name, "latency") and Variant.of(row) == variant
         ]
         sums.append(figures.summed(line.row, parts, target.folds * target.views))
-    fitting = [line for line, total in zip(asked, sums, strict=True) if _fits(line, total, options)]
-    _take_rounds("whole protocols", fitting, options, taker, step)
-    return [
-        replace(_timed(line, options, taker), summed_ms=total.ms) if line in fitting else total
+    wholes = [
+        line
+        for line, total in zip(asked, sums, strict=True)
+        if total.ms is not None and fits(line, total.ms / 1e3, options)
+    ]
+    _take_rounds("whole protocols", wholes, options, taker, step)
+    found = [
+        figures.whole(_timed(line, options, taker), total) if line in wholes else total
         for line, total in zip(asked, sums, strict=True)
     ]
+    return found, wholes
 
 
-def _fits(line: Line, total: Row, options: Options) -> bool:
-    """Whether a protocol takes little enough time, and its networks little enough memory."""
+def fits(line: Line, seconds: float, options: Options) -> bool:
+    """Whether a protocol is measured as a whole: it takes little enough time, its networks little enough memory."""
     weights = line.target.folds * sum(network.weight_bytes for network in line.target.networks)
     memory = available_memory()
-    short = total.ms is not None and total.ms <= 1e3 * options.whole_s
-    return short and (memory is None or 2 * weights < memory)
-
-
-def _variant(row: Row) -> Variant:
-    return Variant(
-        device=row.device,  # type: ignore[arg-type]
-        precision=row.precision,  # type: ignore[arg-type]
-        memory_format=row.memory_format,  # type: ignore[arg-type]
-        threads=row.threads,
-        compiled=row.compiled,
-    )
+    return seconds <= options.whole_s and (memory is None or 2 * weights < memory)
 
 
 def _distinct(cells: Iterable[Cell], taker: Taker) -> list[Cell]:

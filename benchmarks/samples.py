@@ -12,6 +12,10 @@ NOISY, INVALID = 0.10, 0.25
 NEEDED = {90: 64, 99: 662}
 """Samples that a percentile needs (MLPerf inference, early stopping at 99% confidence)."""
 
+CHOICE = 0.03
+"""A sweep takes the smallest batch whose rate is within this share of the best it saw: its short runs are no
+surer than that. So a repeat may choose another, and the figure is no surer either."""
+
 BUSY = 0.05
 """Share of the machine's processors that other processes may take before a figure is flagged."""
 

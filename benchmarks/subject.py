@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cells import Cell, Variant
+from benchmarks.cells import ASSEMBLED, Cell, Variant
 from benchmarks.worker import STANDARD, imported
 from zoo import runtime
 
@@ -104,13 +104,9 @@ def build(cell: Cell, member: Mapping[str, Any], device: torch.device) -> nn.Mod
     return network
 
 
-_ASSEMBLED = "assembled"
-"""What a card calls the standard assembly."""
-
-
 def member_of(fields: Mapping[str, Any], builder: str = STANDARD) -> Any:
     """A member from the fields of its card; for the standard assembly what that reads of them will do."""
-    if builder != STANDARD or fields.get("network", _ASSEMBLED) != _ASSEMBLED:
+    if builder != STANDARD or fields.get("network", ASSEMBLED) != ASSEMBLED:
         import msgspec
 
         from zoo.card import Member
@@ -118,7 +114,7 @@ def member_of(fields: Mapping[str, Any], builder: str = STANDARD) -> Any:
         return msgspec.convert(fields, Member)
     attention = [SimpleNamespace(**each) for each in fields.get("attention") or ()]
     metadata = SimpleNamespace(**fields["metadata"]) if fields.get("metadata") else None
-    plain = {"network": _ASSEMBLED, "pool": "average", **fields, "attention": attention, "metadata": metadata}
+    plain = {"network": ASSEMBLED, "pool": "average", **fields, "attention": attention, "metadata": metadata}
     return SimpleNamespace(**plain)
 
 

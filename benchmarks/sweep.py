@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks.cells import Cell
 from benchmarks.figures import per_pass
-from benchmarks.timing import QUICK, SWEEP, Rules
+from benchmarks.samples import CHOICE
+from benchmarks.timing import QUICK, SWEEP
 
 LARGEST = {"cpu": 64, "cuda": 1024}
 """Largest batch that is tried."""
@@ -27,7 +28,7 @@ class Sweep(NamedTuple):
     """What a sweep found.
 
     Attributes:
-        batch: The best batch; 1 where even that failed.
+        batch: The smallest batch whose rate is near the best; 1 where even that failed.
         found: Images per second by batch.
         end: Why it ended.
     """
@@ -47,28 +48,32 @@ def sweep(cell: Cell, take: Callable[[Cell], dict[str, Any]], available: int | N
     """
     found: dict[int, float] = {}
     best, worse, batch = 1, 0, 1
-    rules = rules_of(cell)
     while batch <= LARGEST[cell.variant.device]:
-        answer = take(cell.of("sweep", batch=batch, rules=rules))
+        answer = take(step_of(cell, batch))
         if "error" in answer:
-            return Sweep(best, found, f"batch {batch}: {answer['error']}")
+            return Sweep(_chosen(found), found, f"batch {batch}: {answer['error']}")
         reading = answer["result"]
         found[batch] = 1e3 * batch / median(per_pass(reading, reading["samples_ms"]))
         worse = 0 if batch == 1 or found[batch] >= GAIN * found[best] else worse + 1
         if not worse:
             best = batch
         if worse == _PATIENCE:
-            return Sweep(best, found, f"no gain after batch {best}")
+            return Sweep(_chosen(found), found, f"no gain after batch {best}")
         # A process that fills the memory of a CPU is not refused it but killed, or the machine swaps.
         if cell.variant.device == "cpu" and available and 2 * reading["peak_rss"] > available:
-            return Sweep(best, found, f"batch {2 * batch} might not fit into memory")
+            return Sweep(_chosen(found), found, f"batch {2 * batch} might not fit into memory")
         batch *= 2
-    return Sweep(best, found, f"batch {LARGEST[cell.variant.device]} is the largest tried")
+    return Sweep(_chosen(found), found, f"batch {LARGEST[cell.variant.device]} is the largest tried")
 
 
-def rules_of(cell: Cell) -> Rules:
-    """How long each batch of a sweep is measured."""
-    return QUICK if cell.rules.quick else SWEEP
+def _chosen(found: Mapping[int, float]) -> int:
+    least = (1 - CHOICE) * max(found.values(), default=0.0)
+    return min((batch for batch, rate in found.items() if rate >= least), default=1)
+
+
+def step_of(cell: Cell, batch: int) -> Cell:
+    """What a sweep measures of a cell at one batch."""
+    return cell.of("sweep", batch=batch, rules=QUICK if cell.rules.quick else SWEEP)
 
 
 def available_memory() -> int | None:

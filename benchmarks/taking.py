@@ -10,7 +10,6 @@ from typing import Any
 from benchmarks import worker
 from benchmarks.cells import HOMES, Cell, Variant, key
 from benchmarks.results import Machine
-from benchmarks.samples import BUSY
 from benchmarks.store import Store
 
 _COMPILED = {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
@@ -30,6 +29,7 @@ class Taker:
         absent: Why a device is not there, by its name.
         resume: Take readings of an earlier run that were kept.
         limit_s: Seconds after which a process is given up.
+        repeat: Which repeat of the whole run this is; each has readings of its own.
     """
 
     def __init__(
@@ -40,9 +40,11 @@ class Taker:
         absent: Mapping[str, str] | None = None,
         resume: bool = False,
         limit_s: int = 900,
+        repeat: int = 0,
     ) -> None:
         self.machine, self._store = machine, store
         self._absent, self.resumes, self._limit_s = absent or {}, resume, limit_s
+        self._repeat = repeat
         self._taken: dict[str, worker.Answer] = {}
         self._failed: dict[str, worker.Answer] = {}
         self._workers = ExitStack()
@@ -61,7 +63,7 @@ class Taker:
         """A reading of a cell, in one of its rounds."""
         name = self.name(cell, turn)
         if name not in self._taken:
-            answer = self._failed.get(self.name(cell)) or self._kept(cell, name) or self._new(cell, name)
+            answer = self._failed.get(self.name(cell)) or self._kept(name) or self._new(cell, name)
             self._taken[name] = answer
             if "error" in answer:
                 self.give_up(cell, answer)
@@ -77,24 +79,21 @@ class Taker:
 
     def name(self, cell: Cell, turn: int = 0) -> str:
         """The name of a reading; readings that would be the same share it."""
-        return key(cell, self.machine, turn)
+        return key(cell, self.machine, turn, self._repeat)
 
     def refusal(self, cell: Cell) -> str:
         """Why a cell cannot be measured here; empty where it can."""
         return cell.variant.impossible or self._absent.get(cell.variant.device, "")
 
-    def _kept(self, cell: Cell, name: str) -> worker.Answer | None:
-        # What a machine can do at most does not change from run to run.
-        if not (self.resumes or cell.kind == "ceilings"):
-            return None
-        found = self._store.load(name)
+    def _kept(self, name: str) -> worker.Answer | None:
+        found = self._store.load(name) if self.resumes else None
         return {"result": found} if found else None
 
     def _new(self, cell: Cell, name: str) -> worker.Answer:
         if refusal := self.refusal(cell):
             return {"error": refusal}
         answer = self._ask(cell)
-        if "result" in answer and not (cell.kind == "ceilings" and (answer["result"]["others"] or 0) > BUSY):
+        if "result" in answer:
             self._store.keep(name, answer["result"])
         return answer
 

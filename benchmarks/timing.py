@@ -79,8 +79,8 @@ SWEEP = Rules(
     rounds=1, warm_steps=3, warm_s=1.0, settled=0.1, warm_most_s=10.0, seconds=2.0, samples=3, quick=True
 )
 """For the search of the best batch, whose own times are no figures."""
-WHOLE = Rules(warm_steps=1, warm_s=0.0, settled=None, samples=15)
-"""For a whole protocol, whose single step passes each of its networks many times."""
+WHOLE = Rules(warm_steps=1, warm_s=0.0, settled=None, samples=9)
+"""For a whole protocol, whose single step is many passes already: its samples differ little."""
 
 
 def interleaved(cells: Sequence[T], rounds: int, seed: int) -> Iterator[tuple[int, T]]:

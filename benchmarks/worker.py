@@ -2,7 +2,7 @@
 
 It reads requests from stdin and answers each on stdout, in one line of JSON: it calls a function
 by its name, and sends back what that returns or why there is nothing. The function decides what
-is imported; the process itself needs the standard library alone. The asking side is here too.
+is imported; the process itself needs little beyond the standard library. The asking side is here too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from importlib import import_module
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Protocol
+
+from zoo.errors import MelanomaZooError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,6 +147,7 @@ def _environment(threads: int) -> dict[str, str]:
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
+        "OPENCV_FOR_THREADS_NUM": "1",  # Images are read in threads of our own.
     }
 
 
@@ -165,7 +168,8 @@ def _called(call: str, given: Mapping[str, Any], limit_s: int | None) -> Answer:
     try:
         return {"result": imported(call)(given)}
     except Exception as error:
-        return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:200]}
+        kind = "" if isinstance(error, MelanomaZooError) else f"{type(error).__name__}: "
+        return {"error": " ".join(f"{kind}{error}".split())[:200]}
     finally:
         signal.alarm(0)
 

@@ -53,11 +53,12 @@ def read(path: Path = COUNTS) -> Base:
     """
     try:
         found: Base = json.loads(path.read_bytes())
-        for entry in found["entries"]:
-            assert len(entry["card"]["members"]) == len(entry["members"])
+        for target in targets(found):
+            for network in target.networks:
+                assert network.member.keys() >= {"name", "backbone", "size", "classes"}
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise InputError(f"{path}: is not a record with cards and counts; make one with compare") from error
     return found
 

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks.machine import fingerprint
+from benchmarks.cells import PRECISIONS, SCENARIOS, Device, Precision, Scenario
+from benchmarks.machine import fingerprint, resolve
 from reports import base
+from reports.commands.base import Failure
 from reports.profile import tables
 from reports.profiling import Asked, run, write_all
 from reports.terminal import print_tables, progress
@@ -26,7 +28,7 @@ from zoo.files import make_folder, write
 
 ROOT = Path(__file__).parents[1]
 _TESTS = ROOT / "tests" / "test_cuda.py"
-_PRECISIONS = {"cuda": ("fp32", "tf32", "bf16"), "cpu": ("fp32", "bf16")}
+_PRECISIONS: dict[Device, tuple[Precision, ...]] = {"cuda": ("fp32", "tf32", "bf16"), "cpu": ("fp32", "bf16")}
 
 
 def folder_name() -> str:
@@ -36,13 +38,17 @@ def folder_name() -> str:
     return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
 
 
-def cuda_tests(folder: Path) -> str:
-    """Runs the CUDA tests and writes what they print; returns the last line of it, or why they did not run."""
+def cuda_tests(folder: Path) -> tuple[str, bool]:
+    """Runs the CUDA tests and writes what they print.
+
+    Returns:
+        The last line of it, or why they did not run; and whether any failed.
+    """
     for needed in ("pytest", "timm"):
         if find_spec(needed) is None:
-            return f"CUDA tests not run: {needed} is not installed"
+            return f"CUDA tests not run: {needed} is not installed", False
     if not _TESTS.is_file():
-        return "CUDA tests not run: this installation comes without tests/"
+        return "CUDA tests not run: this installation comes without tests/", False
     # The project's own configuration asks for plug-ins of pytest that may be missing here.
     options = [
         "--noconftest",
@@ -61,14 +67,27 @@ def cuda_tests(folder: Path) -> str:
     )
     write(folder / "cuda-tests.txt", done.stdout)
     lines = done.stdout.strip().splitlines() or [done.stderr.strip() or "no output"]
-    return f"CUDA tests: {lines[-1].strip('= ')}"
+    return f"CUDA tests: {lines[-1].strip('= ')}", done.returncode != 0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("systems", nargs=-1)
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True)
-@click.option("--scenario", "scenarios", multiple=True, default=("latency", "throughput"), show_default=True)
-@click.option("--precision", "precisions", multiple=True, help="By default fp32, tf32 and bf16.")
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    type=click.Choice(SCENARIOS),
+    default=("latency", "throughput"),
+    show_default=True,
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(PRECISIONS),
+    help="By default fp32, tf32 and bf16.",
+)
 @click.option("--quick", is_flag=True, help="Shorten everything; every figure is marked so.")
 @click.option("--resume", is_flag=True, help="Take the readings that an earlier run finished.")
 @click.option("--tests/--no-tests", default=True, show_default=True, help="Run the CUDA tests first.")
@@ -76,22 +95,30 @@ def cuda_tests(folder: Path) -> str:
 @click.option(
     "--output", type=click.Path(path_type=Path), help="By default reports/results/ and the GPU's name."
 )
-@click.option("--limit", "limit_s", type=int, default=900, show_default=True, help="Seconds for a process.")
+@click.option(
+    "--limit",
+    "limit_s",
+    type=click.IntRange(min=1),
+    default=900,
+    show_default=True,
+    help="Seconds for a process.",
+)
 def main(
-    systems: tuple[str, ...], device: str, scenarios: tuple[str, ...], precisions: tuple[str, ...], quick: bool,
-    resume: bool, tests: bool, counts: Path, output: Path | None, limit_s: int,
+    systems: tuple[str, ...], device: Device, scenarios: tuple[Scenario, ...], precisions: tuple[Precision, ...],
+    quick: bool, resume: bool, tests: bool, counts: Path, output: Path | None, limit_s: int,
 ) -> None:  # fmt: skip
     """Test and profile SYSTEMS (all by default) on a GPU."""
     folder = output or ROOT / "reports" / "results" / folder_name()
     try:
-        make_folder(folder)
         made = base.only(base.read(counts), systems)
-        if tests:
-            click.echo(cuda_tests(folder), err=True)
+        resolve(device)
+        make_folder(folder)
+        said, failed = cuda_tests(folder) if tests else ("CUDA tests not run: --no-tests", False)
+        click.echo(said, err=True)
         asked = Asked(
-            scenarios=scenarios,  # type: ignore[arg-type]
+            scenarios=scenarios,
             devices=(device,),
-            precisions=precisions or _PRECISIONS[device],  # type: ignore[arg-type]
+            precisions=precisions or _PRECISIONS[device],
             threads=("all",),
             quick=quick,
             resume=resume,
@@ -103,11 +130,13 @@ def main(
         print_tables(tables(found))
         click.echo(f"wrote {', '.join(map(str, write_all(made, found, samples, folder)))}", err=True)
     except MelanomaZooError as error:
-        raise click.ClickException(str(error)) from error
+        raise Failure(str(error), error.exit_code) from error
     except KeyboardInterrupt as error:
-        raise click.ClickException("stopped; finished readings are kept, and --resume takes them") from error
+        raise Failure("stopped; finished readings are kept, and --resume takes them", 130) from error
     if all(row.error for row in found.rows):
-        raise click.ClickException(f"nothing could be measured: {found.rows[0].error}")
+        raise Failure(f"nothing could be measured: {found.rows[0].error}", 4)
+    if failed:
+        raise Failure(f"{said}; {folder / 'cuda-tests.txt'} says which failed", 1)
 
 
 if __name__ == "__main__":

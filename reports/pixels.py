@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import InputError
+from zoo.errors import InputError, MachineError
 from zoo.files import sha256, write
 
 if TYPE_CHECKING:
@@ -44,22 +44,36 @@ def images_in(folder: Path) -> tuple[str, ...]:
     """The first images of a folder, by name.
 
     Raises:
-        InputError: It holds none.
+        InputError: It holds none, or one of them cannot be read.
     """
-    found = sorted(each for each in folder.iterdir() if each.suffix.lower() in _ENDINGS)
+    from evaluate.images import ImageError, decode
+
+    found = sorted(each for each in folder.iterdir() if each.suffix.lower() in _ENDINGS)[:MOST]
     if not found:
         raise InputError(f"{folder}: holds no .jpg or .png file; name a folder of images")
-    return tuple(str(each.resolve()) for each in found[:MOST])
+    for each in found:
+        try:
+            decode(each)
+        except ImageError as error:
+            raise InputError(f"{each}: {error.reason}; take it out of the folder") from error
+    return tuple(str(each.resolve()) for each in found)
 
 
 def made_up(folder: Path, seed: int) -> tuple[str, ...]:
     """JPEG files of 1024x768 pixels that look like nothing, for runs without real ones.
 
     Smooth fields of colour with some noise: about as many bytes as a dermoscopic image has.
-    """
-    import cv2
-    import numpy as np
 
+    Raises:
+        MachineError: They cannot be made or written here.
+    """
+    try:
+        import cv2
+        import numpy as np
+    except ModuleNotFoundError as error:
+        raise MachineError(
+            f"images need {error.name}, which is not installed; leave end-to-end out"
+        ) from error
     random = np.random.default_rng(seed)
     paths = []
     for index in range(_MADE_UP):

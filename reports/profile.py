@@ -1,13 +1,15 @@
-"""A profile as tables: time by scenario, memory and energy, and the machine's ceilings."""
+"""A profile as tables: time by scenario, how near to the machine's limits, memory and energy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from benchmarks.cells import Variant
 from benchmarks.results import Ceiling, Machine, Profile, Row
 from benchmarks.samples import BUSY, INVALID, NEEDED, NOISY
 from reports.figures import megabytes, milliseconds
-from reports.ranking import headline, ranking, variant
+from reports.ranking import apart, figure, ranking
 from reports.render import Table
 
 Column = tuple[str, Callable[[Row], str]]
@@ -16,25 +18,23 @@ Column = tuple[str, Callable[[Row], str]]
 _QUICK = "Quick: shortened far below the protocol; an order of magnitude, no more."
 
 
-def tables(profile: Profile) -> list[Table]:
-    """All tables of a profile."""
+def tables(profile: Profile, earlier: Mapping[str, Profile] | None = None) -> list[Table]:
+    """All tables of a profile.
+
+    Args:
+        profile: The profile.
+        earlier: Others of the same machine, by what they are called, for the ranking.
+    """
     found = [_times(scenario, *shown, profile) for scenario, shown in _SCENARIOS.items()]
     return [
-        *filter(None, found),
+        *_with_method(list(filter(None, found)), profile),
         *_sweeps(profile),
+        *_limits(profile),
         *_resources(profile),
         *_gpus(profile),
         *_ceilings(profile),
-        *ranking([profile]),
+        *ranking({"this run": profile, **(earlier or {})}),
     ]
-
-
-def _figure(row: Row) -> str:
-    """A row's figure with what makes it doubtful, or why there is none."""
-    value = headline(row)
-    if value is None:
-        return f"n/a ({row.error or 'not measured'})"
-    return " ".join([milliseconds(value), *([f"[{'; '.join(row.flags)}]"] if row.flags else [])])
 
 
 def _number(key: str, shown: Callable[[float], str]) -> Callable[[Row], str]:
@@ -62,39 +62,40 @@ def _scientific(value: float) -> str:
     return "0" if value == 0 else f"{value:.1e}".replace("-", "−")
 
 
-_WHOSE: Column = ("Network", lambda row: row.title)
+def _drift(row: Row) -> str:
+    return "reference" if Variant.of(row).reference else _number("drift", _scientific)(row)
+
+
+def _whole_of_sum(row: Row) -> str:
+    return f"{row.ms / row.summed_ms:.3f}" if row.how == "measured" and row.ms and row.summed_ms else "–"
+
+
 _SPREAD: Column = ("Spread", _number("spread", _percent))
 _BATCH: Column = ("Batch", lambda row: str(row.batch or "–"))
-_LIMITS: tuple[Column, ...] = (
-    ("GFLOP/s", _number("gflops", milliseconds)),
-    ("Of compute ceiling", _number("compute_share", _percent)),
-    ("Of memory ceiling", _number("memory_share", _percent)),
-    ("Nearer to", lambda row: row.limit or "–"),
-)
 _SCENARIOS: dict[str, tuple[str, tuple[Column, ...]]] = {
     "latency": (
         "Latency: one image at a time, pixels already on the device",
         (
-            ("Median, ms", _figure),
+            ("Median, ms", figure),
             ("p90", lambda row: milliseconds(row.p90_ms) if row.p90_ms else "–"),
             ("p99", lambda row: milliseconds(row.p99_ms) if row.p99_ms else "–"),
             _SPREAD,
-            *_LIMITS,
         ),
     ),
     "throughput": (
         "Throughput: images per second at the best batch, pixels already on the device",
-        (("Images/s", _figure), _BATCH, _SPREAD, *_LIMITS),
+        (("Images/s", figure), _BATCH, _SPREAD),
     ),
     "end-to-end": (
         "End to end: decoding, resizing, normalising and passing image files",
-        (("Images/s", _figure), _BATCH, _SPREAD),
+        (("Images/s", figure), _BATCH, _SPREAD),
     ),
     "protocol": (
         "The whole published protocol for one lesion image: all members, folds and distinct views",
         (
-            ("Time, ms", _figure),
+            ("Time, ms", figure),
             ("Sum of members, ms", _number("summed_ms", milliseconds)),
+            ("Whole / sum", _whole_of_sum),
             ("How", lambda row: row.how),
             _SPREAD,
         ),
@@ -106,46 +107,61 @@ def _times(scenario: str, title: str, columns: Sequence[Column], profile: Profil
     rows = [row for row in profile.rows if row.scenario == scenario]
     if not rows:
         return None
-    return _table(title, rows, columns, _notes(scenario, profile))
+    notes = _notes(scenario, profile)
+    if scenario != "protocol" and not all(Variant.of(row).reference for row in rows):
+        drifts = sorted({row.drift_on for row in rows if row.drift_on})
+        columns = [*columns, ("max |Δp|", _drift)]
+        notes.append(
+            "max |Δp|: largest change of a class probability against fp32, contiguous, eager, on the same device"
+            + (f"; on {'; '.join(drifts)}." if drifts else ".")
+        )
+    return _table(title, rows, columns, notes)
 
 
 def _table(title: str, rows: Sequence[Row], columns: Sequence[Column], notes: Sequence[str] = ()) -> Table:
-    shown = (_WHOSE, ("Variant", variant), *columns)
+    """A line per row; how networks were run stands in it as far as rows differ, and below the table otherwise."""
+    variants, common = apart([Variant.of(row) for row in rows])
+    several = any(variants)
     return Table(
         title,
-        tuple(header for header, _ in shown),
-        tuple(tuple(text(row) for _, text in shown) for row in rows),
-        tuple(notes),
-        align="ll" + "r" * len(columns),
+        ("Network", *(["Variant"] if several else []), *(header for header, _ in columns)),
+        tuple(
+            (row.title, *([variant] if several else []), *(text(row) for _, text in columns))
+            for row, variant in zip(rows, variants, strict=True)
+        ),
+        (*notes, f"All rows: {common}.") if common else tuple(notes),
+        align="l" + "l" * several + "r" * len(columns),
     )
+
+
+def _with_method(found: Sequence[Table], profile: Profile) -> list[Table]:
+    """Tables of times, the first with how all of them were taken."""
+    method = [_QUICK] if profile.quick else []
+    method.append(
+        f"Each figure: {profile.rounds} fresh process{'es' * (profile.rounds > 1)}, in shuffled order, seed {profile.seed}; "
+        f"weights: {profile.weights}. Measured on {_machine(profile.machine)}. Spread: interquartile range / median, or the range "
+        f"of the rounds' medians where that is larger; noisy above {NOISY:.0%}, invalid above {INVALID:.0%}. Busy: other "
+        f"processes took more than {BUSY:.0%} of the processors."
+    )
+    return [replace(each, notes=(*method, *each.notes)) if each is found[0] else each for each in found]
 
 
 def _notes(scenario: str, profile: Profile) -> list[str]:
-    notes = [_QUICK] if profile.quick else []
-    spread = f"Spread: interquartile range / median, or the range of the rounds' medians where that is larger; noisy above {NOISY:.0%}, invalid above {INVALID:.0%}. "
     if scenario == "protocol":
-        notes.append(
+        return [
             "Summed: latencies of the members × folds × distinct views; measured as a whole where that is short "
-            "enough. Passes of batch 1, one after another; decoding and the blend are not in it."
-        )
-        return notes
-    notes.append(
-        f"{spread}{profile.rounds} fresh process{'es' * (profile.rounds > 1)} each, in shuffled order, seed {profile.seed}; weights: "
-        f"{profile.weights}. Busy: other processes took more than {BUSY:.0%} of the processors. "
-        f"Measured on {_machine(profile.machine)}."
-    )
+            "enough, and then the sum stands beside it. Passes of batch 1, one after another; decoding and the "
+            "blend are not in it."
+        ]
     if scenario == "latency":
-        notes.append(f"p90 needs {NEEDED[90]} samples and p99 {NEEDED[99]}; with fewer they stay blank (–).")
+        return [f"p90 needs {NEEDED[90]} samples and p99 {NEEDED[99]}; with fewer they stay blank (–)."]
     if scenario == "end-to-end":
         kind = "image files that were given" if profile.images_real else "made-up JPEG files of 1024x768 px"
-        notes.append(f"{profile.images} {kind}, read from a warm cache of the file system.")
-    else:
-        notes.append(
-            "GFLOP/s: two per counted multiply-accumulate. Compute ceiling: the faster of a large matrix product "
-            "and a large convolution here, in the same precision with the same threads. Memory ceiling: bytes of "
-            "all operands and results at the rate of a large copy; above 100% where caches keep them."
-        )
-    return notes
+        return [
+            f"{profile.images} {kind}, read from a warm cache of the file system, in as many threads beside the "
+            "network's own as it has."
+        ]
+    return []
 
 
 def _machine(machine: Machine) -> str:
@@ -169,6 +185,26 @@ def _sweeps(profile: Profile) -> list[Table]:
     return [Table(found.title, found.headers, found.rows, found.notes, found.align[:-1] + "l")]
 
 
+def _limits(profile: Profile) -> list[Table]:
+    """How near each network comes to what the machine can do."""
+    rows = [row for row in profile.rows if row.gflops is not None]
+    if not rows:
+        return []
+    columns: list[Column] = [
+        ("Scenario", lambda row: row.scenario),
+        ("GFLOP/s", _number("gflops", milliseconds)),
+        ("Of compute ceiling", _number("compute_share", _percent)),
+        ("Of memory ceiling", _number("memory_share", _percent)),
+        ("Nearer to", lambda row: row.limit or "–"),
+    ]
+    note = (
+        "GFLOP/s: two per counted multiply-accumulate. Compute ceiling: the faster of a large matrix product "
+        "and a large convolution here, in the same precision with the same threads. Memory ceiling: bytes of "
+        "all operands and results at the rate of a large copy; above 100% where caches keep them."
+    )
+    return [_table("How near to the machine's limits", rows, columns, [note])]
+
+
 def _resources(profile: Profile) -> list[Table]:
     rows = [row for row in profile.rows if row.scenario in ("latency", "throughput") and not row.error]
     if not rows:
@@ -179,30 +215,21 @@ def _resources(profile: Profile) -> list[Table]:
         ("by driver", _number("nvml_bytes", megabytes)),
     ]
     reasons = sorted({row.reasons["joules"] for row in rows if "joules" in row.reasons})
-    drifts = sorted({row.drift_on for row in rows if row.drift_on})
     columns: list[Column] = [
-        ("Batch", lambda row: str(row.batch)),
+        _BATCH,
         ("Load, ms", _number("load_ms", milliseconds)),
         ("First pass, ms", _number("first_ms", milliseconds)),
         ("Peak RSS, MB", _number("peak_rss_bytes", megabytes)),
         ("before the network", _number("before_bytes", megabytes)),
         *(cuda if any(row.device == "cuda" for row in rows) else []),
         ("Energy, J/image", lambda row: "n/a" if row.joules is None else milliseconds(row.joules)),
-        ("max |Δp|", _drift),
     ]
     notes = [
         "Load: building the network with random weights and moving it to the device. Peak RSS: of a fresh "
         "process; before the network: Python and torch alone.",
         "Energy: above that of the idle machine." + (f" n/a: {'; '.join(reasons)}." if reasons else ""),
-        "max |Δp|: largest change of a class probability against fp32, contiguous, eager, on the same device"
-        + (f"; on {'; '.join(drifts)}." if drifts else "."),
     ]
-    return [_table("Memory, loading, energy and accuracy", rows, columns, notes)]
-
-
-def _drift(row: Row) -> str:
-    reference = (row.precision, row.memory_format, row.compiled) == ("fp32", "contiguous", False)
-    return "reference" if reference else _number("drift", _scientific)(row)
+    return [_table("Memory, loading and energy", rows, columns, notes)]
 
 
 def _gpus(profile: Profile) -> list[Table]:

@@ -12,9 +12,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks import figures
 from benchmarks.cells import Device, MemoryFormat, Precision, Scenario, Variant
-from benchmarks.estimate import estimate
-from benchmarks.lines import Options, lines, sweeps
+from benchmarks.estimate import Entry
+from benchmarks.estimate import plan as entries
+from benchmarks.lines import Options, Target
 from benchmarks.machine import default_threads, fingerprint, resolve
 from benchmarks.profile import Progress, profile
 from benchmarks.results import Profile, Row
@@ -25,8 +27,8 @@ from reports import pixels, render
 from reports.base import Base, targets
 from reports.figures import megabytes
 from reports.profile import tables
-from reports.ranking import variant
-from zoo.errors import MachineError
+from reports.ranking import apart
+from zoo.errors import MachineError, UsageError
 from zoo.files import replacing, write
 
 _WHOLE_S = {False: 20.0, True: 2.0}
@@ -53,6 +55,7 @@ class Asked:
         seed: Seed of weights, pixels and order.
         limit_s: Seconds after which a process is given up.
         readings: Folder where readings are kept; the user's cache where None.
+        repeat: Which repeat of the whole run this is.
     """
 
     scenarios: tuple[Scenario, ...] = ("latency",)
@@ -69,6 +72,7 @@ class Asked:
     seed: int = 0
     limit_s: int = 900
     readings: Path | None = None
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ def prepare(asked: Asked) -> Prepared:
     A device that is not there is told in the rows that needed it, so that the rest goes on.
 
     Raises:
-        InputError: The folder of images holds none.
+        InputError: The folder of images holds none, or one that cannot be read.
+        UsageError: There are fewer processors than threads.
     """
     folder = asked.readings or _cache()
     present: dict[Device, str] = {}
@@ -99,13 +104,21 @@ def prepare(asked: Asked) -> Prepared:
         variants=tuple(_variants(asked, list(present))),
         batch=asked.batch,
         images=_images(asked, folder),
+        made_up=asked.images is None,
         reader=pixels.READER,
         seed=asked.seed,
         rules=QUICK if asked.quick else FULL,
         whole_s=_WHOLE_S[asked.quick],
     )
     absent: dict[str, str] = {device: reason for device, reason in present.items() if reason}
-    taker = Taker(fingerprint(), Store(folder), absent=absent, resume=asked.resume, limit_s=asked.limit_s)
+    taker = Taker(
+        fingerprint(),
+        Store(folder),
+        absent=absent,
+        resume=asked.resume,
+        limit_s=asked.limit_s,
+        repeat=asked.repeat,
+    )
     return Prepared(options, taker)
 
 
@@ -130,8 +143,7 @@ def run(
     Raises:
         MelanomaZooError: Something asked for does not exist.
     """
-    wanted = targets(base, member=asked.member, **({"builder": builder} if builder else {}))
-    prepared = prepare(asked)
+    wanted, prepared = _targets(base, asked, builder), prepare(asked)
     options = prepared.options
     with prepared.taker as taker:
         rows, ceilings, samples = profile(wanted, options, taker, progress)
@@ -146,66 +158,47 @@ def run(
         images=len(read),
         images_real=asked.images is not None,
         images_sha256=pixels.digest(read),
+        weights=", or ".join(dict.fromkeys(map(_weights, wanted))),
     )
     return found, samples
 
 
-def plan(
-    base: Base, asked: Asked, *, builder: Callable[[str], str | None] | None = None
-) -> list[dict[str, Any]]:
+def plan(base: Base, asked: Asked, *, builder: Callable[[str], str | None] | None = None) -> list[Entry]:
     """What a profile would measure, one entry per row, without measuring anything.
-
-    Whole protocols are not listed: whether they are measured depends on the latencies.
 
     Raises:
         MelanomaZooError: Something asked for does not exist.
     """
-    wanted = targets(base, member=asked.member, **({"builder": builder} if builder else {}))
-    prepared = prepare(asked)
-    found = []
-    for line in lines(wanted, prepared.options):
-        cost = estimate(line, prepared.options, prepared.taker)
-        row = line.row
-        found.append(
-            {
-                "scenario": row.scenario,
-                "network": row.title,
-                "variant": variant(row),
-                "batch": "sweep" if sweeps(line.cell, prepared.options) else str(line.cell.batch),
-                "rounds": cost.rounds,
-                "kept": cost.kept,
-                "seconds": cost.seconds,
-                "bytes": cost.memory,
-                "refused": prepared.taker.refusal(line.cell),
-            }
-        )
-    return found
+    wanted, prepared = _targets(base, asked, builder), prepare(asked)
+    return entries(wanted, prepared.options, prepared.taker)
 
 
-def planned(entries: Sequence[dict[str, Any]], *, resume: bool) -> render.Table:
+def planned(found: Sequence[Entry], *, resume: bool) -> render.Table:
     """A plan as a table."""
-    total = sum(each["seconds"] for each in entries) / 60
+    total = sum(each.seconds for each in found) / 60
     kept = "taken" if resume else "measured again; --resume takes them"
+    variants, common = apart([each.variant for each in found])
     return render.Table(
-        f"Plan: {len(entries)} rows, about {total:,.0f} min",
+        f"Plan: {len(found)} rows, about {total:,.0f} min",
         ("Scenario", "Network", "Variant", "Batch", "Rounds", "Kept", "About, s", "Memory, MB"),
         tuple(
             (
-                each["scenario"],
-                each["network"],
-                each["variant"],
-                each["batch"],
-                str(each["rounds"]),
-                str(each["kept"]),
-                f"n/a ({each['refused']})" if each["refused"] else f"{each['seconds']:,.0f}",
-                megabytes(each["bytes"]),
+                each.scenario,
+                each.network or "–",
+                variant,
+                "sweep" if each.batch is None else str(each.batch),
+                str(each.rounds) if each.rounds else "summed",
+                str(each.kept),
+                f"n/a ({each.refused})" if each.refused else f"{each.seconds:,.0f}",
+                megabytes(each.memory),
             )
-            for each in entries
+            for each, variant in zip(found, variants, strict=True)
         ),
         (
+            *([f"All rows: {common}."] if common else []),
             f"Kept: rounds of an earlier run with the same code on the same machine ({kept}).",
-            "Time and memory are estimated from operations and sizes, or from kept readings; whole protocols and "
-            "the machine's ceilings come on top.",
+            "Time and memory are estimated from operations and sizes, or from kept readings; the time of a row holds "
+            "the sweep of its batch and the passes for memory, energy and accuracy.",
         ),
         align="lllrrrrr",
     )
@@ -239,10 +232,24 @@ def write_all(base: Base, found: Profile, samples: Sequence[dict[str, Any]], fol
     return [folder / file for file in [*contents, *([raw] if raw else [])]]
 
 
+def _targets(base: Base, asked: Asked, builder: Callable[[str], str | None] | None) -> list[Target]:
+    return targets(base, member=asked.member, **({"builder": builder} if builder else {}))
+
+
+def _weights(target: Target) -> str:
+    own = any(network.member.get("file") for network in target.networks)
+    return figures.OWN if own else figures.RANDOM
+
+
 def _variants(asked: Asked, devices: Sequence[Device]) -> list[Variant]:
     everything = default_threads()
     numbers = asked.threads or (("all",) if asked.quick else ("1", "all"))
     threads = list(dict.fromkeys(everything if each == "all" else int(each) for each in numbers))
+    processors = fingerprint().logical_cores
+    if max(threads) > processors:
+        raise UsageError(
+            f"--threads {max(threads)}: this machine has {processors} processors; ask for no more"
+        )
     return [
         Variant(
             device=device, precision=precision, memory_format=memory_format, threads=number, compiled=compiled

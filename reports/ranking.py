@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from benchmarks.cells import Variant
 from benchmarks.machine import differences
 from benchmarks.results import Machine, Profile, Row
 from reports.figures import milliseconds
@@ -21,26 +22,54 @@ def headline(row: Row) -> float | None:
 
 def variant(row: Row) -> str:
     """How a network was run, in words."""
-    where = f"cpu, {row.threads} thread{'s' * (row.threads > 1)}" if row.device == "cpu" else row.device
-    return ", ".join([where, row.precision, row.memory_format, *["compiled"] * row.compiled])
+    return Variant.of(row).label
 
 
-def ranking(profiles: Sequence[Profile]) -> list[Table]:
+def apart(variants: Sequence[Variant]) -> tuple[list[str], str]:
+    """What tells variants apart, for each of them; and what all have in common.
+
+    >>> apart([Variant(), Variant(precision="bf16")])
+    (['fp32', 'bf16'], 'cpu, 1 thread, contiguous')
+    """
+    parts = [variant.parts for variant in variants]
+    differ = [len(set(values)) > 1 for values in zip(*parts, strict=True)]
+    common = variants[0].label.split(", ") if variants else []
+    return (
+        [
+            ", ".join(part for part, other in zip(each, differ, strict=True) if other and part)
+            for each in parts
+        ],
+        ", ".join(part for part in common if all(part in each for each in parts)),
+    )
+
+
+def figure(row: Row) -> str:
+    """A row's figure with what makes it doubtful, or why there is none."""
+    value = headline(row)
+    if value is None:
+        return f"n/a ({row.error or 'not measured'})"
+    return " ".join([milliseconds(value), *([f"[{'; '.join(row.flags)}]"] if row.flags else [])])
+
+
+def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
     """Networks from fast to slow, within each scenario and variant that has several.
 
     Args:
-        profiles: Of one machine; an earlier one's rows come beside those of a later.
+        profiles: Of one machine, by what they are called; rows of an earlier one come beside those of a later.
 
     Raises:
         UsageError: They are of different machines; the message names the fields that differ.
     """
-    for other in profiles[1:]:
-        refuse_others(profiles[0].machine, other.machine)
+    refuse_others(*(profile.machine for profile in profiles.values()))
     groups: dict[tuple[str, str], list[Row]] = {}
-    for row in (row for profile in profiles for row in profile.rows if headline(row)):
-        groups.setdefault((row.scenario, variant(row)), []).append(row)
+    whose: dict[int, str] = {}
+    for name, profile in profiles.items():
+        for row in filter(headline, profile.rows):
+            groups.setdefault((row.scenario, variant(row)), []).append(row)
+            whose[id(row)] = name
+    several = len(profiles) > 1
     found = [
-        (*group, str(place), row.title, milliseconds(headline(row) or 0.0))
+        (*group, str(place), row.title, *([whose[id(row)]] if several else []), figure(row))
         for group, rows in groups.items()
         if len(rows) > 1
         for place, row in places(rows)
@@ -50,26 +79,27 @@ def ranking(profiles: Sequence[Profile]) -> list[Table]:
     return [
         Table(
             "From fast to slow, within each scenario and variant",
-            ("Scenario", "Variant", "Place", "Network", "ms or images/s"),
+            ("Scenario", "Variant", "Place", "Network", *(["Of"] if several else []), "ms or images/s"),
             tuple(found),
             (
                 "Networks share a place where their figures differ by no more than the larger of their spreads.",
             ),
-            align="llrlr",
+            align="llrl" + "l" * several + "r",
         )
     ]
 
 
-def refuse_others(a: Machine, b: Machine) -> None:
-    """Refuses to compare figures of two machines.
+def refuse_others(first: Machine, *others: Machine) -> None:
+    """Refuses to compare figures of different machines.
 
     Raises:
         UsageError: They differ; the message says in what.
     """
-    if different := differences(a, b):
-        raise UsageError(
-            f"figures of different machines are not ranked; these differ in {'; '.join(different)}"
-        )
+    for other in others:
+        if different := differences(first, other):
+            raise UsageError(
+                f"figures of different machines are not ranked; these differ in {'; '.join(different)}"
+            )
 
 
 def places(rows: Sequence[Row]) -> list[tuple[int, Row]]:
@@ -104,8 +134,7 @@ def repeats(profiles: Sequence[Profile]) -> Table:
     Raises:
         UsageError: They are of different machines.
     """
-    for other in profiles[1:]:
-        refuse_others(profiles[0].machine, other.machine)
+    refuse_others(*(profile.machine for profile in profiles))
     found = []
     outside = 0
     for same in zip(*(profile.rows for profile in profiles), strict=True):
@@ -116,10 +145,10 @@ def repeats(profiles: Sequence[Profile]) -> Table:
             verdict = "within" if agree(same) else "OUTSIDE"
             outside += not agree(same)
         row = same[0]
-        shown = ["n/a" if figure is None else milliseconds(figure) for figure in figures]
-        known = [figure for figure in figures if figure]
+        known = [each for each in figures if each]
         differ = f"{100 * (max(known) - min(known)) / max(known):.1f}%" if known else "–"
         stated = f"{100 * max(row.spread or 0.0 for row in same):.1f}%"
+        shown = [_at_batch(row) for row in same]
         found.append((row.scenario, row.title, variant(row), *shown, differ, stated, verdict))
     runs = [f"Run {index}" for index in range(1, len(profiles) + 1)]
     return Table(
@@ -129,3 +158,8 @@ def repeats(profiles: Sequence[Profile]) -> Table:
         ("Milliseconds, or images per second. Within: they differ by no more than the largest spread that a run states.",),
         align="lll" + "r" * (len(runs) + 2) + "l",
     )  # fmt: skip
+
+
+def _at_batch(row: Row) -> str:
+    """A figure, with the batch where a sweep chose it anew."""
+    return f"{figure(row)} at batch {row.batch}" if row.sweep else figure(row)

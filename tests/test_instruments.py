@@ -238,7 +238,7 @@ def test_drift_is_measured_against_plain_fp32() -> None:
     variant = Variant(precision="bf16", threads=torch.get_num_threads())
     found = drift(Cell(kind="drift", members=(MEMBER,), variant=variant, rules=QUICK).fields())
     assert 0 < found["drift"] < 0.1
-    assert (found["images"], found["real"]) == (8, False)
+    assert (found["images"], found["files"]) == (8, False)
     same = drift(
         Cell(kind="drift", members=(MEMBER,), variant=Variant(threads=torch.get_num_threads())).fields()
     )

@@ -24,11 +24,11 @@ from benchmarks.lines import Network, Options, Target, lines
 from benchmarks.machine import fingerprint
 from benchmarks.results import Profile, Row
 from benchmarks.timing import QUICK
-from reports import base, outputs, pixels, record
+from reports import base, gpu, outputs, pixels, record
 from reports.profile import tables
 from reports.ranking import places, ranking, repeats
 from zoo.card import Member, System
-from zoo.errors import InputError, UnknownNameError, UsageError
+from zoo.errors import InputError, MachineError, UnknownNameError, UsageError
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("MEL", "NV")
@@ -147,6 +147,9 @@ def test_raw_samples_are_kept_beside_the_record(profiled: Path, found: Profile) 
         ]  # fmt: skip
         assert len(own) == row.samples
         assert row.ms == pytest.approx(np.median(own["ms"]))
+    assert (samples["scenario"] == "protocol").sum() == sum(
+        row.samples for row in of(found, scenario="protocol")
+    )
 
 
 @pytest.mark.slow
@@ -157,6 +160,29 @@ def test_flags_and_reasons_are_printed_with_the_figures(profiled: Path, found: P
     for ending in ("md", "tex", "csv", "txt"):
         assert "quick" in (profiled / f"profile.{ending}").read_text(encoding="utf-8")
     assert len(pd.read_csv(profiled / "profile.csv")) == len(found.rows)
+
+
+@pytest.mark.slow
+def test_accuracy_stands_beside_speed(found: Profile) -> None:
+    for table in tables(found):
+        if "max |Δp|" in table.headers:
+            drift = table.headers.index("max |Δp|")
+            shown = {row[drift] for row in table.rows}
+            assert "reference" in shown
+            assert any("e−" in each for each in shown)
+            assert table.headers[2] in ("Median, ms", "Images/s")
+    assert sum("max |Δp|" in table.headers for table in tables(found)) == 2
+
+
+def test_what_all_rows_share_stands_below_the_table() -> None:
+    fast = made(5.0, precision="bf16", compiled=True)
+    (latency, *_) = tables(profile_of(made(10.0), fast))
+    assert latency.headers[:2] == ("Network", "Variant")
+    assert [row[1] for row in latency.rows] == ["fp32, eager", "bf16, compiled"]
+    assert latency.notes[-1] == "All rows: cpu, 1 thread, contiguous."
+    (latency, *_) = tables(profile_of(made(10.0)))
+    assert latency.headers[:2] == ("Network", "Median, ms")
+    assert latency.notes[-1] == "All rows: cpu, 1 thread, fp32, contiguous."
 
 
 @pytest.mark.slow
@@ -182,7 +208,8 @@ def test_resuming_measures_nothing_again(counts: Path, profiled: Path, found: Pr
         "latency",
     )
     kept = json.loads(run("plan", *words, "--json").stdout)
-    assert [(each["rounds"], each["kept"]) for each in kept] == [(1, 1)], (
+    latency = [each for each in kept if each["scenario"] == "latency"]
+    assert [(each["rounds"], each["kept"]) for each in latency] == [(1, 1)], (
         "its network is the same as Tiny's first"
     )
     again = json.loads(run("profile", *words, "--resume", "--json").stdout)
@@ -241,15 +268,24 @@ def test_only_the_same_scenario_and_variant_is_ranked() -> None:
     first, second = made(10.0), made(20.0, title="B")
     alone = made(1.0, precision="bf16")
     failed = made(None, error="ended early")
-    (table,) = ranking([profile_of(first, second, alone, failed)])
+    (table,) = ranking({"this run": profile_of(first, second, alone, failed)})
     assert [row[2:4] for row in table.rows] == [("1", "A"), ("2", "B")]
-    assert ranking([profile_of(first, alone)]) == []
+    assert ranking({"this run": profile_of(first, alone)}) == []
+
+
+def test_a_ranking_says_whose_figure_it_is_and_what_makes_it_doubtful() -> None:
+    now, before = made(10.0, flags=("quick", "busy")), made(20.0)
+    (table,) = ranking({"this run": profile_of(now), "old.json": profile_of(before)})
+    assert table.headers[-2:] == ("Of", "ms or images/s")
+    assert [row[2:] for row in table.rows] == [
+        ("1", "A", "this run", "10.0 [quick; busy]"), ("2", "A", "old.json", "20.0"),
+    ]  # fmt: skip
 
 
 def test_other_machines_are_refused_with_the_fields_that_differ() -> None:
     here, there = profile_of(made(10.0)), profile_of(made(20.0), cpu="Another", torch="1.0")
     with pytest.raises(UsageError, match=r"not ranked; these differ in cpu: .* / Another; torch: .* / 1\.0$"):
-        ranking([here, there])
+        ranking({"this run": here, "old.json": there})
     with pytest.raises(UsageError, match="cpu"):
         repeats([here, there])
 
@@ -265,6 +301,22 @@ def test_an_earlier_record_of_another_machine_is_refused_before_anything_is_meas
     assert said.exit_code == 2
     assert "these differ in cpu: " in said.stderr
     assert "holds no profile" in run("profile", "--counts", counts, "--against", counts).stderr
+
+
+def test_a_protocol_measured_as_a_whole_stands_beside_its_sum() -> None:
+    whole = made(1020.0, scenario="protocol", summed_ms=1000.0)
+    summed = made(1000.0, scenario="protocol", summed_ms=1000.0, how="summed", flags=("summed",))
+    (table,) = [each for each in tables(profile_of(whole, summed)) if "Whole / sum" in each.headers]
+    column = table.headers.index("Whole / sum")
+    assert [row[column] for row in table.rows] == ["1.020", "–"]
+
+
+def test_repeats_name_the_batch_that_each_sweep_chose() -> None:
+    swept = [
+        profile_of(made(10.0, scenario="throughput", sweep={1: 90.0, 2: 100.0}, batch=batch))
+        for batch in (1, 2)
+    ]
+    assert repeats(swept).rows[0][3:5] == ("100 at batch 1", "100 at batch 2")
 
 
 def test_repeats_lie_within_their_spread_or_are_called_out() -> None:
@@ -285,19 +337,27 @@ def test_a_plan_lists_every_cell_and_measures_nothing(monkeypatch: pytest.Monkey
     words = ("Tiny", "--counts", counts, "--precision", "fp32,tf32", "--device", "cpu", "--threads", "1,2",
              "--scenario", "latency,throughput")  # fmt: skip
     listed = json.loads(run("plan", *words, "--json").stdout)
-    assert len(listed) == 2 * 2 * 2 * 2
-    assert {each["batch"] for each in listed if each["scenario"] == "throughput"} == {"sweep"}
+    scenarios = [each["scenario"] for each in listed]
+    variants = 2 * 2
+    assert [scenarios.count(each) for each in ("ceilings", "latency", "throughput", "protocol")] == [
+        variants, 2 * variants, 2 * variants, variants,
+    ]  # fmt: skip
+    assert {each["batch"] for each in listed if each["scenario"] == "throughput"} == {None}
     assert {each["refused"] for each in listed} == {"", "TF32 is a mode of CUDA GPUs"}
-    assert all(each["seconds"] > 30 and each["bytes"] > 1e8 for each in listed if not each["refused"])
+    possible = [each for each in listed if not each["refused"]]
+    assert all(each["seconds"] > 5 and each["memory"] > 1e8 for each in possible)
+    assert all(each["seconds"] > 30 for each in possible if each["scenario"] != "ceilings")
+    assert all(each["seconds"] == 0 for each in listed if each["refused"])
     shown = run("profile", *words, "--dry-run")
     assert shown.exit_code == 0
-    assert "Plan: 16 rows, about" in shown.stdout
+    assert "Plan: 24 rows, about" in shown.stdout
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--threads", "0"), "'0' is not one of all,N"),
+        (("--threads", "99999"), "--threads 99999: this machine has"),
         (("--scenario", "speed"), "'speed' is not one of latency,throughput,end-to-end"),
         (("--precision", "fp32,fp8"), "'fp8' is not one of fp32,tf32,bf16,fp16"),
         (("tiny", "--member", "third"), "tiny has no member 'third'; its members are: 0 first, 1 second"),
@@ -325,6 +385,52 @@ def test_a_member_alone_and_no_folder_of_images(counts: Path, tmp_path: Path) ->
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(InputError, match="is not a record with cards and counts"):
         base.read(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda entry: entry["members"][0].pop("operations"),
+        lambda entry: entry["members"].pop(),
+        lambda entry: entry["card"].pop("folds"),
+        lambda entry: entry["card"]["members"][0].pop("size"),
+        lambda entry: entry.update(card=None),
+    ],
+)
+def test_a_record_that_lacks_something_is_one_line(counts: Path, tmp_path: Path, spoil: Any) -> None:
+    content = json.loads(counts.read_bytes())
+    spoil(content["entries"][0])
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    done = run("plan", "--counts", tmp_path / "record.json")
+    assert done.exit_code == 3
+    assert "is not a record with cards and counts" in done.stderr
+
+
+def test_an_image_that_cannot_be_read_is_told_before_anything_is_measured(
+    counts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_text("no image")
+    done = run("profile", "one", "--counts", counts, "--images", tmp_path, "--quick")
+    assert done.exit_code == 3
+    assert "a.jpg: neither a JPEG nor a PNG image" in done.stderr
+    assert "take it out of the folder" in done.stderr
+
+
+@pytest.mark.slow
+def test_what_was_measured_is_shown_even_where_it_cannot_be_written(
+    counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reports import profiling
+
+    def full(*_: object) -> None:
+        raise MachineError("record.json: cannot be written: No space left on device")
+
+    monkeypatch.setattr(profiling, "write_all", full)
+    words = ("one", "--counts", counts, "--quick", "--threads", "1", "--output", tmp_path)
+    done = run("profile", *words)
+    assert done.exit_code == 4
+    assert "Latency: one image at a time" in done.stdout
+    assert "No space left on device" in done.stderr
 
 
 def test_a_builder_that_no_other_process_can_import_is_told_before() -> None:
@@ -393,7 +499,7 @@ def test_end_to_end_reads_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (reading["batch"], reading["images"]) == (4, 4)
     assert len(reading["samples_ms"]) >= 3
     assert broken["error"].startswith("FileNotFoundError")
-    assert (drifted["result"]["images"], drifted["result"]["real"]) == (1, True)
+    assert (drifted["result"]["images"], drifted["result"]["files"]) == (1, True)
 
 
 def test_images_are_read_as_cards_say(tmp_path: Path) -> None:
@@ -423,6 +529,35 @@ _MISSING = {
     "cv2", "fvcore", "h5py", "hypothesis", "imagehash", "msgspec", "natsort", "platformdirs", "psutil", "pyarrow",
     "pynvml", "scipy", "simplejpeg", "sklearn", "tabulate", "thop",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--precision", "fp8"), 2, "'fp8' is not one of"),
+        (("--scenario", "speed"), 2, "'speed' is not one of"),
+        (("nobody",), 2, "no system is called 'nobody'"),
+        (("--counts", "nowhere.json"), 3, "nowhere.json: cannot be read"),
+    ],
+)
+def test_make_gpu_refuses_what_it_does_not_know(
+    words: tuple[str, ...], code: int, said: str, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(gpu.main, [*words, "--no-tests", "--output", str(tmp_path / "out")])
+    assert done.exit_code == code
+    assert said in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_make_gpu_without_a_gpu_says_so_and_writes_nothing(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without a CUDA GPU")
+    done = CliRunner().invoke(gpu.main, ["--output", str(tmp_path / "out")])
+    assert done.exit_code == 4
+    assert "finds no CUDA GPU here" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.cells import Cell, Variant
-from benchmarks.figures import per_pass, summed, timed, with_drift, with_energy, with_memory, with_roofline
+from benchmarks.figures import (
+    per_pass,
+    summed,
+    timed,
+    whole,
+    with_drift,
+    with_energy,
+    with_memory,
+    with_roofline,
+)
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
 from benchmarks.samples import flags, summarise
@@ -108,6 +119,12 @@ def test_blocks_of_passes_are_divided() -> None:
     assert row.flags == ("quick",)
 
 
+def test_the_choice_of_a_batch_is_part_of_the_spread() -> None:
+    steady = reading([8.0] * 9)
+    assert timed(ROW, CELL, [steady]).spread == 0.0
+    assert timed(replace(ROW, sweep={1: 125.0}), CELL, [steady]).spread == 0.03
+
+
 def test_the_batch_that_fitted_counts() -> None:
     cell = Cell(kind="throughput", batch=8, variant=Variant(), rules=FULL)
     row = timed(ROW, cell, [reading([8.0], batch=8, images=8), reading([4.0], batch=4, images=4)])
@@ -123,10 +140,12 @@ def test_passes_of_their_own_fill_their_columns_or_say_why_not() -> None:
     assert row.reasons == {"nvml_bytes": "no"}
     row = with_energy(with_drift(ROW, {"error": "a"}), {"result": {"reason": "b"}})
     assert row.reasons == {"drift": "a", "joules": "b"}
-    row = with_energy(with_drift(ROW, {"result": {"drift": 0.5, "images": 3, "real": True}}),
+    row = with_energy(with_drift(ROW, {"result": {"drift": 0.5, "images": 3, "files": True}}),
                       {"result": {"joules": 1.5, "idle_w": 20.0}})  # fmt: skip
     assert (row.drift, row.joules, row.idle_w) == (0.5, 1.5, 20.0)
     assert row.drift_on == "3 real images, random weights"
+    made_up = with_drift(ROW, {"result": {"drift": 0.5, "images": 3, "files": True}}, made_up=True)
+    assert made_up.drift_on == "3 made-up JPEG files, random weights"
 
 
 def test_the_roofline_names_the_nearer_ceiling() -> None:
@@ -158,5 +177,11 @@ def test_a_protocol_is_the_sum_of_its_members_times_folds_and_views() -> None:
     total = summed(ROW, [first, second], passes=5 * 8)
     assert (total.ms, total.summed_ms, total.how) == (1600.0, 1600.0, "summed")
     assert total.flags == ("summed",)
-    failed = summed(ROW, [first, timed(ROW, CELL, [{"error": "ended early"}])], passes=40)
+    broken = timed(ROW, CELL, [{"error": "ended early"}])
+    failed = summed(ROW, [first, broken], passes=40)
     assert (failed.ms, failed.error) == (None, "n: ended early")
+    assert summed(ROW, [broken], passes=40).error == "ended early"
+    assert whole(first, total).ms == 10.0
+    assert whole(first, total).summed_ms == 1600.0
+    kept = whole(broken, total)
+    assert (kept.ms, kept.how, kept.flags) == (1600.0, "summed", ("summed", "as a whole: ended early"))

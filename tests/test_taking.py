@@ -59,7 +59,7 @@ def called(cell: Cell, name: str) -> Cell:
 
 def test_one_cell_does_not_touch_the_next(odd: Cell, tmp_path: Path) -> None:
     names = ("leaks", "crashes", "hangs", "too large", "takes the worker with it", "works")
-    with Taker(fingerprint(), Store(tmp_path / "store"), limit_s=3) as taker:
+    with Taker(fingerprint(), Store(tmp_path / "store"), limit_s=10) as taker:
         answers = {name: taker.take(called(odd, name)) for name in names}
         assert taker.take(called(odd, "crashes"), turn=1) == answers["crashes"], "not tried again"
     assert answers["crashes"]["error"] == "ended by SIGABRT"
@@ -93,14 +93,30 @@ def test_readings_are_kept_at_once_and_taken_only_when_resuming(
         assert taker.take(CELL, turn=1)["result"]["peak_rss"] == 2
         assert taker.take(CELL)["result"]["peak_rss"] == 1
         assert taker.kept(CELL, turn=1) == {"peak_rss": 2, "others": 0.3}
-        taker.take(CELL.of("ceilings"))
-        assert taker.kept(CELL.of("ceilings")) is None, "ceilings of a busy machine are not kept"
     with Taker(fingerprint(), store, resume=True) as again:
         assert again.take(CELL)["result"]["peak_rss"] == 1
-        assert again.take(CELL, turn=2)["result"]["peak_rss"] == 4
+        assert again.take(CELL, turn=2)["result"]["peak_rss"] == 3
+    with Taker(fingerprint(), store, resume=True, repeat=1) as repeated:
+        assert repeated.take(CELL)["result"]["peak_rss"] == 4, "a repeat measures for itself"
     with Taker(fingerprint(), store) as anew:
         assert anew.take(CELL)["result"]["peak_rss"] == 5
-    assert set(asked) == {"benchmarks.memory:measure", "benchmarks.ceilings:measure"}
+    assert set(asked) == {"benchmarks.memory:measure"}
+
+
+THREADS = """
+def counted(_):
+    import cv2, torch
+    return {"cv2": cv2.getNumThreads(), "torch": torch.get_num_threads()}
+"""
+
+
+def test_a_worker_has_the_threads_that_it_is_given_and_opencv_adds_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "threads_of_worker.py").write_text(THREADS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with worker.running(threads=2) as ask:
+        assert ask("threads_of_worker:counted", {})["result"] == {"cv2": 1, "torch": 2}
 
 
 def test_what_cannot_be_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,6 +167,27 @@ def test_a_name_depends_on_everything_that_decides_the_reading(tmp_path: Path) -
     assert key(replace(CELL, members=(twin,)), machine) == key(CELL, machine)
 
 
+def test_networks_that_a_card_does_not_assemble_never_share_a_reading(tmp_path: Path) -> None:
+    """Two files of the same size and classes look alike on their cards."""
+    machine = fingerprint()
+
+    def name(**changes: Any) -> str:
+        return key(replace(CELL, members=({**MEMBER, **changes},)), machine)
+
+    files = [tmp_path / "a.pt2", tmp_path / "b.pt2"]
+    for path in files:
+        path.write_text(path.name)
+    names = [
+        name(),
+        name(network="timm"),
+        name(network="timm", options={"drop_rate": 0.5}),
+        *(name(network="torch", file=str(path)) for path in files),
+    ]
+    assert len(set(names)) == len(names)
+    files[0].write_text("trained anew")
+    assert name(network="torch", file=str(files[0])) not in names
+
+
 def test_a_cell_survives_the_way_to_a_worker() -> None:
     cell = replace(CELL, images=("a", "b"), variant=Variant(precision="bf16", compiled=True))
     assert from_fields(json.loads(json.dumps(cell.fields()))) == cell
@@ -182,7 +219,7 @@ THROUGHPUT = CELL.of("throughput", variant=Variant(device="cuda"))
 @pytest.mark.parametrize(
     ("take", "batch", "tried", "end"),
     [
-        (speeds(b1=10, b2=20, b4=40, b8=41, b16=40.1, b32=40), 8, 32, "no gain after batch 8"),
+        (speeds(b1=10, b2=20, b4=40, b8=41, b16=40.1, b32=40), 4, 32, "no gain after batch 8"),
         (speeds(b1=10, b2=9, b4=12, b8=12.1, b16=12), 4, 16, "no gain after batch 4"),
         (speeds(b1=10, b2=20), 2, 2, "batch 4: OutOfMemoryError: CUDA out of memory"),
         (speeds(), 1, 0, "batch 1: OutOfMemoryError: CUDA out of memory"),
@@ -194,6 +231,12 @@ def test_a_sweep_ends_where_nothing_is_gained_or_nothing_fits(
 ) -> None:
     found = sweep(THROUGHPUT, take)
     assert (found.batch, max(found.found, default=0), found.end) == (batch, tried, end)
+
+
+def test_a_flat_curve_gives_the_same_batch_whatever_the_noise() -> None:
+    for noise in (-0.01, 0.0, 0.01):
+        flat = sweep(THROUGHPUT, speeds(b1=10 * (1 - noise), b2=10 * (1 + noise), b4=10 * (1 - noise)))
+        assert flat.batch == 1
 
 
 def test_a_sweep_on_a_cpu_stops_before_memory_is_full() -> None:

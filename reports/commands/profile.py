@@ -14,7 +14,7 @@ from reports.commands.options import existing
 from reports.terminal import print_json, print_tables, progress
 
 if TYPE_CHECKING:
-    from benchmarks.results import Machine, Profile
+    from benchmarks.results import Profile
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,31 +94,33 @@ def profile(
     if dry_run:
         context.invoke(plan, as_json=as_json, **asked)
         return
+    from dataclasses import replace
+
+    from benchmarks.machine import fingerprint
     from reports.profile import tables
     from reports.profiling import run, write_all
-    from reports.ranking import ranking, refuse_others, repeats
+    from reports.ranking import refuse_others, repeats
     from zoo.files import make_folder
 
     base, wanted, builder = _profile_base(**asked)
     earlier = _earlier_profiles(against)
-    for other in earlier:
-        refuse_others(_machine(), other.machine)
+    refuse_others(fingerprint(), *(other.machine for other in earlier.values()))
     if output:
         make_folder(output)
-    found = []
-    for number in range(1, repeat + 1):
-        with progress() as step, _resumable():
-            one, samples = run(base, wanted, builder=builder, progress=step)
-        found.append(one)
-        if output:
-            folder = output / f"run-{number}" if repeat > 1 else output
-            click.echo(f"wrote {', '.join(map(str, write_all(base, one, samples, folder)))}", err=True)
-    if as_json:
-        print_json(found[0] if repeat == 1 else found)
-    else:
-        shown = [table for one in found[-1:] for table in tables(one)]
-        shown += [repeats(found)] if repeat > 1 else []
-        print_tables([*shown, *(ranking([found[-1], *earlier]) if earlier else [])])
+    found: list[Profile] = []
+    try:
+        for number in range(1, repeat + 1):
+            with progress() as step, _resumable():
+                one, samples = run(base, replace(wanted, repeat=number - 1), builder=builder, progress=step)
+            found.append(one)
+            if output:
+                folder = output / f"run-{number}" if repeat > 1 else output
+                click.echo(f"wrote {', '.join(map(str, write_all(base, one, samples, folder)))}", err=True)
+    finally:  # What was measured is shown, also where it could not be written or a later run was stopped.
+        if found and as_json:
+            print_json(found[0] if repeat == 1 else found)
+        elif found:
+            print_tables([*tables(found[-1], earlier), *([repeats(found)] if len(found) > 1 else [])])
     if all(row.error for row in found[-1].rows):
         from zoo.errors import MachineError
 
@@ -169,23 +171,17 @@ def _profile_base(
     return made, wanted, builder
 
 
-def _earlier_profiles(paths: Sequence[Path]) -> list[Profile]:
+def _earlier_profiles(paths: Sequence[Path]) -> dict[str, Profile]:
     from reports.record import load
     from zoo.errors import InputError
 
-    found = []
+    found = {}
     for path in paths:
         record = load(path)
         if record.profile is None:
             raise InputError(f"{path}: holds no profile; name a record.json that `profile --output` wrote")
-        found.append(record.profile)
+        found[str(path)] = record.profile
     return found
-
-
-def _machine() -> Machine:
-    from benchmarks.machine import fingerprint
-
-    return fingerprint()
 
 
 @contextmanager
