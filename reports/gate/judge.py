@@ -163,9 +163,10 @@ def _lesions(new: Record, old: Record) -> list[Judged]:
 def _rule(
     rule: Rule, new: Record, old: Record, files: Files, beside: tuple[Path | None, Path | None], comparable: bool
 ) -> list[Judged]:  # fmt: skip
-    """One rule for every system that both records have."""
-    protocol = rule.protocol or new.settings.protocol
+    """One rule for every system that both records have; one that can compare nothing is not met."""
+    protocol = rule.protocol or _protocol(rule.metric, new, old)
     scored = rule.metric in {column.name for column in PROTOCOLS[protocol].columns}
+    what = title_of(rule.metric) if scored else NAMES.get(rule.metric, rule.metric)
     names = [
         entry.card.name
         for entry in old.entries
@@ -175,16 +176,15 @@ def _rule(
         reason = f"no system of both records is called {rule.systems}"
         return [Judged(what=rule.metric, verdict="not judged", reason=reason)]
     found = []
+    added = 0
     tests: dict[str, Paired] = {}
     for name in names:
         entry = new.entry(name)
         assert entry is not None
         before, after = (_figure(record, name, rule.metric, protocol, scored) for record in (old, new))
-        base = Judged(
-            what=title_of(rule.metric) if scored else NAMES.get(rule.metric, rule.metric), system=entry.card.title, verdict="pass",
-            reason="", old=before, new=after,
-        )  # fmt: skip
+        base = Judged(what=what, system=entry.card.title, verdict="pass", reason="", old=before, new=after)
         if before is None:
+            added += after is not None
             continue  # Nothing to lose.
         if after is None:
             found.append((name, _with(base, "regression", "it has no figure any more")))
@@ -205,11 +205,37 @@ def _rule(
                         found.append((name, _with(base, "not judged", f"worse, and no paired test: {error}")))
                         continue
             found.append((name, base))
+    if not found:
+        return [_nothing(rule, what, protocol if scored else "", added, new, old)]
     adjusted = dict(zip(tests, holm([each.p for each in tests.values()]), strict=True))
     return [
         _compared(rule, each, tests.get(name), adjusted.get(name)) if not each.reason else each
         for name, each in found
     ]
+
+
+def _protocol(metric: str, new: Record, old: Record) -> str:
+    """The new record's protocol; where it lacks the figure or the old record, one that both were scored by."""
+    asked = new.settings.protocol
+    both = [
+        one.protocol
+        for one in sorted(new.scores, key=lambda scores: scores.protocol != asked)
+        if any(one.protocol == each.protocol for each in old.scores)
+        and metric in {column.name for column in PROTOCOLS[one.protocol].columns}
+    ]
+    return both[0] if both else asked
+
+
+def _nothing(rule: Rule, what: str, protocol: str, added: int, new: Record, old: Record) -> Judged:
+    """What becomes of a rule under which the old record has no figure."""
+    was, now = ([each.protocol for each in record.scores] for record in (old, new))
+    if protocol and was and protocol not in was:
+        reason = f"scored under other protocols: {', '.join(was)} before, {', '.join(now) or 'none'} now"
+        return Judged(what=what, verdict="not judged", reason=reason)
+    if added:
+        return Judged(what=what, verdict="pass", reason="new: the old record has no such figure")
+    of = "" if rule.systems == "*" else f" of {rule.systems}"
+    return Judged(what=what, verdict="not judged", reason=f"neither record has such a figure{of}")
 
 
 def _with(base: Judged, verdict: Word, reason: str) -> Judged:

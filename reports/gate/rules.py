@@ -27,7 +27,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         absolute: How much worse is still let pass, in the figure's unit.
         relative: The same as a share of the old figure.
         significant: Whether worse counts only where the paired test on the same lesions finds it.
-        protocol: The figure's protocol; that of the new record where None.
+        protocol: The figure's protocol; where None that of the new record, or else one that both have.
     """
 
     metric: Annotated[str, Meta(min_length=1)]
