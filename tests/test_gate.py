@@ -143,7 +143,7 @@ def test_a_rule_that_compares_nothing_is_not_met(old: tuple[Record, Path]) -> No
     size = Rule(metric="parameters_networks", direction="lower")
     outcome = judge(old[0], old[0], [size, time])
     assert outcome.exit_code == 2
-    assert lines(outcome) == ["not judged: latency_ms: neither record has such a figure"]
+    assert lines(outcome) == ["not judged: latency of one fold: neither record has such a figure"]
     first = judge(timed(old[0], 100, 0.05), old[0], [size, time])
     assert first.exit_code == 0
     assert first.judged[-1].reason == "new: the old record has no such figure"

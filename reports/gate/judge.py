@@ -9,14 +9,13 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.machine import differences as other_machine
-from benchmarks.results import Latency
 from evaluate.findings import listed
 from evaluate.paired import ALPHA, holm
 from evaluate.protocols import PROTOCOLS, title_of
 from evaluate.words import many
 from reports.gate.pairs import Files, Paired, paired
 from reports.gate.rules import Rule, check
+from reports.gate.times import not_comparable
 from reports.record import Record
 from reports.rows import rows
 from zoo.errors import InputError
@@ -102,6 +101,8 @@ NAMES = {
     "parameters_architectures": "parameters (distinct architectures)",
     "macs_pass": "macs of one pass",
     "macs_protocol": "macs of the protocol",
+    "latency_ms": "latency of one fold",
+    "energy_j": "energy for one lesion",
 }
 """Names of costs for a reader."""
 
@@ -190,7 +191,7 @@ def _rule(
             found.append((name, _with(base, "regression", "it has no figure any more")))
         elif scored and not comparable:
             found.append((name, _with(base, "not judged", "the test sets differ")))
-        elif rule.timed and (reason := _no_timing(rule, new, old, name, before)):
+        elif rule.timed and (reason := not_comparable(rule, new, old, name, before)):
             found.append((name, _with(base, "not judged", reason)))
         elif rule.significant and not scored:
             found.append(
@@ -276,28 +277,3 @@ def _figure(record: Record, system: str, metric: str, protocol: str, scored: boo
     row = next(each for each in rows(record) if each["system"] == system)
     value = row.get(metric)
     return float(value) if isinstance(value, int | float) else None
-
-
-def _no_timing(rule: Rule, new: Record, old: Record, system: str, before: float) -> str:
-    """Why a figure of time may not be compared; empty where it may."""
-    ours, theirs = _latencies(new, system), _latencies(old, system)
-    if not ours or len(ours) != len(theirs):
-        return "not all of its networks were timed in both records"
-    for a, b in zip(theirs, ours, strict=True):
-        if found := other_machine(a.machine, b.machine):
-            return f"measured on different machines ({'; '.join(listed(found))})"
-        if (a.device, a.precision, a.memory_format) != (b.device, b.precision, b.memory_format):
-            return "measured on different devices or in different precisions"
-    spreads = [each.spread for each in (*ours, *theirs)]
-    if any(spread is None for spread in spreads):
-        return "its noise was not measured"
-    noise = max(spread for spread in spreads if spread is not None)
-    tolerance = rule.tolerance(before) / before if before else 0.0
-    if tolerance < noise:
-        return f"the rule's tolerance of {tolerance:.1%} is tighter than the measured noise of {noise:.1%}"
-    return ""
-
-
-def _latencies(record: Record, system: str) -> list[Latency]:
-    entry = record.entry(system)
-    return [member.latency for member in entry.members if member.latency] if entry else []

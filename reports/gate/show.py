@@ -62,13 +62,15 @@ def _number(judged: Judged, value: float) -> str:
         return f"{giga(value)} GMACs"
     if judged.what.startswith("latency"):
         return f"{milliseconds(value)} ms"
+    if judged.what.startswith("energy"):
+        return f"{milliseconds(value)} J"
     return decimals(value) if abs(value) < 100 else f"{value:,.4g}"
 
 
 def _difference(judged: Judged) -> str:
     found = judged.difference
     assert found is not None
-    if abs(found) < 100 and not judged.what.startswith(("parameters", "macs", "latency")):
+    if abs(found) < 100 and not judged.what.startswith(("parameters", "macs", "latency", "energy")):
         return with_sign(found)
     share = found / judged.old if judged.old else 0.0
     return f"{share:+.1%}".replace("-", "−")
