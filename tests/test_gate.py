@@ -299,6 +299,13 @@ def test_the_command(old: tuple[Record, Path], changed: Any, tmp_path: Path) -> 
     assert failed.exit_code == 1
     assert failed.stderr.startswith("regression: SGE-B3: ROC-AUC")
     assert failed.stderr.count("\n") == 1
+    narrow = run(folder, old[1], "--rules", rules, COLUMNS="80").stdout.splitlines()
+    assert max(map(len, narrow)) <= 80
+    assert [line.split()[-1] for line in narrow if line.startswith((" SGE-B3", " S2-MLP-B3"))] == [
+        "regression",
+        "pass",
+    ]
+    assert "Gate failed: regression" in narrow
     summary = tmp_path / "summary.md"
     github = run(folder, old[1], "--rules", rules, "--format", "github", GITHUB_STEP_SUMMARY=str(summary))
     assert github.exit_code == 1

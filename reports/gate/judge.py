@@ -13,6 +13,7 @@ from evaluate.findings import listed
 from evaluate.paired import ALPHA, holm
 from evaluate.protocols import PROTOCOLS, title_of
 from evaluate.words import many
+from reports.figures import p_value
 from reports.gate.pairs import Files, Paired, paired
 from reports.gate.rules import Rule, check
 from reports.gate.times import not_comparable
@@ -264,9 +265,9 @@ def _compared(rule: Rule, base: Judged, test: Paired | None, p: float | None) ->
             base, "not judged", f"{said}, though the predictions are the same: other settings were used"
         )
     if p < ALPHA:
-        return _with(base, "regression", f"{said}, and the paired test finds it (p {p:.3g} after Holm)")
+        return _with(base, "regression", f"{said}, and the paired test finds it ({p_value(p)} after Holm)")
     return _with(
-        base, "pass", f"{said}, which the paired test does not tell from chance (p {p:.3g} after Holm)"
+        base, "pass", f"{said}, which the paired test does not tell from chance ({p_value(p)} after Holm)"
     )
 
 
