@@ -35,14 +35,21 @@ def find_record(path: Path) -> Path:
     return path / "record.json"
 
 
-def read(path: Path, images: Path | None = None) -> Record:
+def read(path: Path, images: Path | None = None, profile: Path | None = None) -> Record:
     """A record; with small pictures of its most disputed lesions where images are at hand.
 
+    Args:
+        path: The record, or the folder it is in.
+        images: Folder of the test images.
+        profile: Another record, whose profile takes the place of its own.
+
     Raises:
-        InputError: It is no record, or there is no such folder of images.
+        InputError: It is no record, there is no such folder of images, or the profile is of other networks.
         UsageError: Images are given and the record names no lesions.
     """
     record = load(find_record(path))
+    if profile:
+        record = _with_profile(record, profile)
     if images is None:
         return record
     if record.disagreements is None:
@@ -50,6 +57,26 @@ def read(path: Path, images: Path | None = None) -> Record:
             f"--images: {path} names no lesions on which systems disagree; make the record anew with two systems or more"
         )
     return msgspec.structs.replace(record, disagreements=with_thumbnails(record.disagreements, images))
+
+
+def _with_profile(record: Record, path: Path) -> Record:
+    """The record with the profile of another, if that is of the same networks."""
+    other = load(find_record(path))
+    if other.profile is None:
+        raise InputError(f"{path}: holds no profile; make one with profile --output {path}")
+    names = {row.system for row in other.profile.rows}
+    both = [entry for entry in record.entries if entry.card.name in names]
+    if not both:
+        raise InputError(f"{path}: no system of its profile is in the record")
+    for entry in both:
+        theirs = other.entry(entry.card.name)
+        if theirs is None or [each.operations for each in theirs.members] != [
+            each.operations for each in entry.members
+        ]:
+            raise InputError(
+                f"{path}: its {entry.card.name} is of other networks than the record's; profile it anew"
+            )
+    return msgspec.structs.replace(record, profile=other.profile)
 
 
 def write_page(record: Record, path: Path) -> list[Path]:

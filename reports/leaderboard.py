@@ -11,6 +11,7 @@ from benchmarks.parameters import parameters
 from evaluate.protocols import PROTOCOLS
 from evaluate.scores import Scores, SystemScores
 from reports.figures import giga, millions, milliseconds
+from reports.measured import Measured, measured
 from reports.operating import estimated
 from reports.record import Entry, Record
 from reports.render import Table
@@ -108,46 +109,54 @@ def _apart(row: _Row, sections: Sequence[tuple[str, str]]) -> list[str]:
     )
 
 
+class _Time(msgspec.Struct, frozen=True):
+    """A system that was timed, and where it comes from."""
+
+    source: Named
+    entry: Entry
+    taken: Measured
+
+
 def _times(records: Sequence[Named]) -> Iterator[Table]:
-    """A ranking of latency for each machine, device and precision."""
-    groups: list[list[tuple[Named, Entry, float]]] = []
+    """A ranking of latency for each machine and each way of measuring."""
+    groups: list[list[_Time]] = []
     for each in records:
-        for entry in each.record.entries:
-            timed = [member.latency for member in entry.members if member.latency]
-            medians = [latency.median_ms for latency in timed if latency.median_ms is not None]
-            if not timed or len(medians) < len(entry.members):
+        for name, taken in measured(each.record).items():
+            entry = each.record.entry(name)
+            if entry is None or taken.latency_ms is None:
                 continue
-            row = (each, entry, sum(medians))
-            home = next((group for group in groups if _same_machine(group[0], row)), None)
+            row = _Time(each, entry, taken)
+            home = next((group for group in groups if _comparable(group[0].taken, taken)), None)
             groups.append([row]) if home is None else home.append(row)
     for group in groups:
-        latency = group[0][1].members[0].latency
-        assert latency is not None
-        where = "; ".join(latency.machine.gpus) if latency.device == "cuda" else latency.machine.cpu
+        first = group[0].taken
+        machine = first.machine
+        assert machine is not None
+        where = "; ".join(machine.gpus) if first.variant.startswith("cuda") else machine.cpu
+        joules = any(row.taken.energy_j is not None for row in group)
         yield Table(
-            f"Ranking of latency on {where}, {latency.machine.cores} cores, {latency.precision}",
-            ("Rank", "System", "Record", "Latency of one fold, ms (quick)", "One pass, GMACs"),
+            f"Ranking of latency on {where}, {machine.cores} cores ({first.variant})",
+            ("Rank", "System", "Record", "Latency of one fold, ms", *(["Energy for one lesion, J"] if joules else []), "One pass, GMACs", "Doubts"),
             tuple(
                 (
-                    str(place), entry.card.title, source.name, milliseconds(median),
-                    giga(sum(counted.macs for counted in entry.operations)),
+                    str(place), row.entry.card.title, row.source.name, milliseconds(row.taken.latency_ms or 0.0),
+                    *([f"n/a ({row.taken.energy_reason})" if row.taken.energy_j is None else milliseconds(row.taken.energy_j)] if joules else []),
+                    giga(sum(counted.macs for counted in row.entry.operations)),
+                    ", ".join(row.taken.flags) or "–",
                 )
-                for place, (source, entry, median) in enumerate(sorted(group, key=lambda row: row[2]), start=1)
+                for place, row in enumerate(sorted(group, key=lambda row: row.taken.latency_ms or 0.0), start=1)
             ),
-            ("Not in this ranking: times of other machines, devices or precisions; they cannot be compared.",)
+            ("Not in this ranking: times of other machines, devices, precisions or ways of measuring; they cannot be compared.",)
             if len(groups) > 1
             else (),
-            align="rllrr",
+            align="rllr" + "r" * joules + "rl",
         )  # fmt: skip
 
 
-def _same_machine(a: tuple[Named, Entry, float], b: tuple[Named, Entry, float]) -> bool:
-    one, other = a[1].members[0].latency, b[1].members[0].latency
-    assert one is not None
-    assert other is not None
-    return (one.device, one.precision) == (other.device, other.precision) and not other_machine(
-        one.machine, other.machine
-    )
+def _comparable(a: Measured, b: Measured) -> bool:
+    assert a.machine is not None
+    assert b.machine is not None
+    return a.variant == b.variant and not other_machine(a.machine, b.machine)
 
 
 def _unscored(records: Sequence[Named]) -> list[Table]:

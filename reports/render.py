@@ -24,7 +24,7 @@ class Table:
 
     Attributes:
         title: What it shows.
-        headers: One per column.
+        headers: One per column; none for a title with notes alone.
         rows: As many strings each.
         notes: What a reader must know to read it right.
         align: A letter per column, `l` for words and `r` for figures; the first column is words
@@ -44,7 +44,7 @@ class Table:
     @property
     def columns(self) -> str:
         """A letter per column."""
-        return self.align or "l" + "r" * (len(self.headers) - 1)
+        return self.align or ("l" + "r" * (len(self.headers) - 1))[: len(self.headers)]
 
 
 def terminal(tables: Sequence[Table]) -> RenderableType:
@@ -70,7 +70,8 @@ def terminal(tables: Sequence[Table]) -> RenderableType:
             )
         for row in table.rows:
             drawn.add_row(*(Text(printable(value)) for value in row))
-        parts.append(drawn)
+        if table.headers:
+            parts.append(drawn)
         parts.extend(Text(f"  {printable(note)}", style="dim") for note in table.notes)
         parts.append(Text())
     return Group(*parts[:-1])

@@ -16,6 +16,7 @@ from benchmarks.parameters import RULES, parameters, protocol_macs, reduction, w
 from evaluate.protocols import PROTOCOLS
 from evaluate.scores import SystemScores
 from reports.differences import difference_figures, reference
+from reports.measured import TIMED, Measured, measured
 from reports.record import Entry, Record
 from zoo.card import Expected
 
@@ -28,6 +29,7 @@ Row = dict[str, Any]
 def rows(record: Record) -> list[Row]:
     """One row per system, in the record's order, all with the same keys; what is missing is None."""
     compared = _differences(record)
+    taken = measured(record)
     found: list[Row] = [
         {
             "system": entry.card.name,
@@ -36,7 +38,7 @@ def rows(record: Record) -> list[Row]:
             "members": len(entry.card.members),
             "folds": entry.card.folds,
             "views": entry.card.views.distinct,
-            **_costs(entry, record),
+            **_costs(entry, record, taken[entry.card.name]),
             **_reductions(entry, record),
             **_scores(entry, record),
             **compared.get(entry.card.name, {}),
@@ -60,7 +62,7 @@ def winners(record: Record) -> list[Entry]:
     return [entry for entry in record.entries if entry.card.group == "winner"]
 
 
-def _costs(entry: Entry, record: Record) -> Row:
+def _costs(entry: Entry, record: Record, taken: Measured) -> Row:
     card, operations = entry.card, entry.operations
     if not entry.members:
         costs = [
@@ -68,35 +70,25 @@ def _costs(entry: Entry, record: Record) -> Row:
             "weight_bytes",
             "macs_pass",
             "macs_protocol",
-            "latency_ms",
+            *TIMED,
         ]
         return dict.fromkeys(costs) | {f"{key}_reason": "no network, scores alone" for key in costs}
-    latency, reason, flags = _latency(entry, record)
+    flags = ", ".join(taken.flags)
+    doubts = ", ".join(flag for flag in taken.flags if flag != "quick") or None
     return {
         **{f"parameters_{rule}": parameters(card, operations, rule) for rule in RULES},
         "weight_bytes": weight_bytes(card, operations, record.settings.rule),
         "macs_pass": sum(counted.macs for counted in operations),
         "macs_protocol": protocol_macs(card, operations),
-        "latency_ms": latency,
-        "latency_ms_reason": reason,
-        "latency_ms_note": ", ".join(flags),
-        "latency_ms_flag": ", ".join(flag for flag in flags if flag != "quick") or None,
+        "latency_ms": taken.latency_ms,
+        "latency_ms_reason": taken.latency_reason or None,
+        "latency_ms_note": flags,
+        "latency_ms_flag": doubts,
+        "energy_j": taken.energy_j,
+        "energy_j_reason": taken.energy_reason or None,
+        "energy_j_note": flags,
+        "energy_j_flag": doubts,
     }
-
-
-def _latency(entry: Entry, record: Record) -> tuple[float | None, str | None, list[str]]:
-    """Sum over the members of one fold; n/a as a whole where one member has no figure."""
-    if record.settings.latency == "off":
-        return None, "not measured", []
-    total = 0.0
-    flags: set[str] = set()
-    for member in entry.members:
-        if member.latency is None or member.latency.median_ms is None:
-            error = member.latency.error if member.latency else "not measured"
-            return None, f"{member.name}: {error}", []
-        total += member.latency.median_ms
-        flags.update(member.latency.flags)
-    return total, None, sorted(flags)
 
 
 def _reductions(entry: Entry, record: Record) -> Row:

@@ -16,6 +16,7 @@ from evaluate.words import many
 from reports.claims import other_test_set
 from reports.differences import difference_tables, letter_notes, reference
 from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds
+from reports.measured import energy, note, quick_mark, timed
 from reports.operating import no_interval
 from reports.record import Record
 from reports.render import Table
@@ -110,8 +111,10 @@ def _cost_section(record: Record) -> Section:
         Column("macs_pass", "One pass, GMACs", giga),
         Column("macs_protocol", "Protocol, GMACs", giga),
     ]
-    if record.settings.latency != "off":
-        columns.append(Column("latency_ms", "Latency, ms (quick)", milliseconds))
+    if timed(record):
+        columns.append(Column("latency_ms", f"Latency, ms{quick_mark(record)}", milliseconds))
+    if energy(record):
+        columns.append(Column("energy_j", "Energy, J", milliseconds))
     return Section(
         f"What each system costs (counting {rule.title})",
         tuple(columns),
@@ -170,6 +173,8 @@ def _view_notes(record: Record) -> list[str]:
 
 
 def _latency_notes(record: Record) -> list[str]:
+    if said := note(record):
+        return [said]
     latencies = [member.latency for entry in record.entries for member in entry.members if member.latency]
     if not latencies:
         return []

@@ -168,7 +168,7 @@ def test_a_leaderboard_mixes_nothing(record: Record) -> None:
     times = [table for table in found if table.title.startswith("Ranking of latency")]
     assert [sorted({row[2] for row in table.rows}) for table in times] == [["a"], ["c"]]
     assert times[0].notes == (
-        "Not in this ranking: times of other machines, devices or precisions; they cannot be compared.",
+        "Not in this ranking: times of other machines, devices, precisions or ways of measuring; they cannot be compared.",
     )
 
 

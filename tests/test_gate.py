@@ -114,6 +114,41 @@ def test_noise_is_not_caught(old: tuple[Record, Path], changed: Any) -> None:
     assert judge(new, old[0], read_rules()).exit_code == 0
 
 
+def test_a_change_of_protocol_hides_nothing(old: tuple[Record, Path], changed: Any) -> None:
+    new, _ = changed(worse)
+    other = msgspec.structs.replace(
+        new,
+        scores=tuple(msgspec.structs.replace(each, protocol="paper") for each in new.scores),
+        settings=msgspec.structs.replace(new.settings, protocol="paper"),
+    )
+    outcome = judge(other, old[0], [AUC, Rule(metric="macs_pass", direction="lower")])
+    assert outcome.exit_code == 2
+    assert lines(outcome) == ["not judged: ROC-AUC: scored under other protocols: clinical before, paper now"]
+    both = msgspec.structs.replace(other, scores=(*other.scores, *new.scores))
+    assert judge(both, old[0], [AUC]).exit_code == 1
+    # A figure that only one protocol has is that protocol's.
+    weighted = Rule(metric="f1_weighted", direction="higher")
+    assert judge(new, old[0], [weighted]).exit_code == 2
+    paper = compare(
+        [zoo.card(name) for name in SYSTEMS],
+        msgspec.structs.replace(SETTINGS, protocol="paper"),
+        read_inputs([old[1] / "predictions"], old[1] / "labels.csv"),
+    )
+    twice = msgspec.structs.replace(old[0], scores=(*old[0].scores, *paper.scores))
+    assert judge(twice, twice, [weighted]).exit_code == 0
+
+
+def test_a_rule_that_compares_nothing_is_not_met(old: tuple[Record, Path]) -> None:
+    time = Rule(metric="latency_ms", direction="lower", relative=0.1)
+    size = Rule(metric="parameters_networks", direction="lower")
+    outcome = judge(old[0], old[0], [size, time])
+    assert outcome.exit_code == 2
+    assert lines(outcome) == ["not judged: latency of one fold: neither record has such a figure"]
+    first = judge(timed(old[0], 100, 0.05), old[0], [size, time])
+    assert first.exit_code == 0
+    assert first.judged[-1].reason == "new: the old record has no such figure"
+
+
 def test_what_is_better_passes(old: tuple[Record, Path], changed: Any) -> None:
     new, _ = changed(worse)
     assert judge(old[0], new, [AUC]).exit_code == 0
@@ -264,6 +299,13 @@ def test_the_command(old: tuple[Record, Path], changed: Any, tmp_path: Path) -> 
     assert failed.exit_code == 1
     assert failed.stderr.startswith("regression: SGE-B3: ROC-AUC")
     assert failed.stderr.count("\n") == 1
+    narrow = run(folder, old[1], "--rules", rules, COLUMNS="80").stdout.splitlines()
+    assert max(map(len, narrow)) <= 80
+    assert [line.split()[-1] for line in narrow if line.startswith((" SGE-B3", " S2-MLP-B3"))] == [
+        "regression",
+        "pass",
+    ]
+    assert "Gate failed: regression" in narrow
     summary = tmp_path / "summary.md"
     github = run(folder, old[1], "--rules", rules, "--format", "github", GITHUB_STEP_SUMMARY=str(summary))
     assert github.exit_code == 1

@@ -112,6 +112,7 @@ class Opened:
         """Brings every figure into view, as a reader who scrolls does."""
         self.view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
         self.wait_for("document.querySelector('[data-figure]:not([data-drawn])') === null")
+        self.view.evaluate("window.dispatchEvent(new Event('afterprint'))")
 
     def draw_first(self) -> None:
         """Waits for the first figure, which is in view."""
@@ -203,6 +204,10 @@ def test_figures_show_the_numbers_of_the_tables(full: Record) -> None:
     assert {each.name: each.x[0] for each in differences} == {
         title: row["roc_auc_difference"] for title, row in by_title.items() if row["roc_auc_difference"] is not None
     }  # fmt: skip
+    assert {each.name for each in found["decision_curves"].panels[0].guides if each.listed} == {
+        "excise all",
+        "excise none",
+    }
     assert found["auc_by_cost"].panels[2].empty == "Latency of one fold, ms (quick): not measured"
     assert not any(chart.blank for chart in found.values())
 
@@ -334,6 +339,33 @@ def test_dark_and_light(browser: Any, written: Path) -> None:
     dark.view.click("#theme")
     assert dark.view.evaluate(colour) == "rgb(255, 255, 255)"
     dark.wait_for(f"{text} !== {json.dumps(before)}")
+    assert dark.complaints == []
+
+
+def test_paper_is_white_and_holds_whole_figures(browser: Any, written: Path) -> None:
+    """Printed from a dark screen wider than paper; afterwards the screen is as it was."""
+    dark = Opened(browser, written, color_scheme="dark", viewport={"width": 1600, "height": 900})
+    dark.draw_first()
+    text = "getComputedStyle(document.querySelector('.xtick text')).fill"
+    closed = "document.querySelectorAll('main details:not([open])').length"
+    before = [dark.view.evaluate(each) for each in (text, closed)]
+    dark.view.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    dark.wait_for("document.querySelector('[data-figure]:not([data-drawn])') === null")
+    dark.view.emulate_media(media="print")
+    assert dark.view.evaluate(text) == "rgb(0, 0, 0)"
+    assert dark.view.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    assert dark.view.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert (
+        dark.view.evaluate("document.querySelectorAll('main details:not(#tools details):not([open])').length")
+        == 0
+    )
+    wider = "[...document.querySelectorAll('.plot')].filter((each) => each.querySelector('svg').getBoundingClientRect().width > each.clientWidth + 1).length"
+    assert dark.view.evaluate(wider) == 0
+    assert dark.view.evaluate("document.querySelector('main').clientWidth") < 700
+    dark.view.emulate_media(media="screen")
+    dark.view.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert [dark.view.evaluate(each) for each in (text, closed)] == before
+    assert dark.view.evaluate("document.querySelector('main').clientWidth") > 1000
     assert dark.complaints == []
 
 

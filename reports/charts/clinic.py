@@ -76,11 +76,18 @@ def _decision(record: Record) -> Chart:
             for each in found.systems
             if any(metric.value is not None for metric in each.net_benefit)
         )
+        drawn = [value for each in series for value in (*each.y, *each.high) if isinstance(value, float)]
         lowest = min([0.0, *(value for each in series for value in each.y if isinstance(value, float))])
-        axes = (axes[0], Axis(title="Net benefit", low=min(-0.03, lowest - 0.01)))
+        highest = max([0.0, *drawn, *found.treat_all])
+        axes = (
+            axes[0],
+            Axis(title="Net benefit", low=min(-0.03, lowest - 0.01), high=highest + 0.01),
+        )
         guides = (
-            Guide(name="excise all", x=found.thresholds, y=found.treat_all),
-            Guide(name="excise none", x=(found.thresholds[0], found.thresholds[-1]), y=(0.0, 0.0)),
+            Guide(name="excise all", x=found.thresholds, y=found.treat_all, listed=True),
+            Guide(
+                name="excise none", x=(found.thresholds[0], found.thresholds[-1]), y=(0.0, 0.0), listed=True
+            ),
         )
     reason = "net benefit was not asked for (compare --decision-curves)"
     return Chart(

@@ -12,6 +12,7 @@ from evaluate.protocols import title_of
 from reports.charts.model import Axis, Chart, Guide, Panel, Series
 from reports.charts.systems import shown
 from reports.figures import decimals
+from reports.measured import quick_mark
 from reports.record import Record
 from reports.rows import Row, rows
 
@@ -36,7 +37,7 @@ def costs(record: Record) -> tuple[Cost, ...]:
         ),
         Cost(key="macs_pass", title="One pass of one fold, GMACs", unit=1e9),
         Cost(key="macs_protocol", title="Whole protocol for one lesion, GMACs", unit=1e9),
-        Cost(key="latency_ms", title="Latency of one fold, ms (quick)"),
+        Cost(key="latency_ms", title=f"Latency of one fold, ms{quick_mark(record)}"),
         Cost(key="energy_j", title="Energy for one lesion, J"),
     )
 

@@ -55,18 +55,18 @@ def _axis(axis: Axis, panel: Panel, name: str) -> dict[str, Any]:
         return {**found, "type": "category", "categoryarray": names, "range": [len(names) - 0.5, -0.5]}
     low, high = extent(axis, panel, name)
     if axis.log:
-        ticks = _ticks(low, high)
+        at = ticks(low, high)
         return {
             **found, "type": "log", "range": [math.log10(low), math.log10(high)],
-            "tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks],
+            "tickvals": at, "ticktext": [f"{tick:,g}" for tick in at],
         }  # fmt: skip
     return {**found, "range": [low, high]}
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers inside an axis: 1, 2 and 5 of each decade, fewer where that were many.
 
-    >>> _ticks(8, 700)
+    >>> ticks(8, 700)
     [10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
     """
     steps: tuple[int, ...] = (1, 2, 5) if high / low < 200 else (1, 3) if high / low < 2000 else (1,)
@@ -111,7 +111,7 @@ def _guide(guide: Guide) -> Iterator[dict[str, Any]]:
     yield {
         "type": "scatter", "mode": "lines", "name": _text(guide.name), "x": _values(guide.x), "y": _values(guide.y),
         "line": {"width": 1.2, "dash": "dash" if len(guide.x) == 2 else "dot", "color": "#7d8590"},
-        "hoverinfo": "name" if len(guide.x) == 2 else "skip", "showlegend": False, "meta": "guide",
+        "hoverinfo": "name" if len(guide.x) == 2 else "skip", "showlegend": guide.listed, "meta": "guide",
     }  # fmt: skip
 
 

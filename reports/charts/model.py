@@ -67,11 +67,13 @@ class Guide(msgspec.Struct, frozen=True, kw_only=True):
         name: What it stands for.
         x: Two or more places.
         y: As many.
+        listed: Whether it stands in the legend.
     """
 
     name: str
     x: tuple[float | str, ...]
     y: tuple[float | str, ...]
+    listed: bool = False
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reports.charts.interactive import across, extent
+from reports.charts.interactive import across, extent, ticks
 from reports.charts.model import Axis, Chart, Panel, Series
 from reports.charts.style import spread, style_of
 from reports.render import printable
@@ -72,7 +72,9 @@ def draw(chart: Chart) -> Any:
     from matplotlib.figure import Figure
 
     panels = [panel for panel in chart.panels if not panel.empty]
-    columns = min(len(panels), 2 if panels[0].y.categories and len(panels[0].y.categories) > 10 else 3)
+    # Long lists of the same names stand once for each line of panels, so that a figure fits a page.
+    shared = len(panels[0].y.categories) > 10 and len({panel.y.categories for panel in panels}) == 1
+    columns = min(len(panels), 4 if shared else 3)
     lines = math.ceil(len(panels) / columns)
     tallest = max(len(panel.y.categories) for panel in panels)
     height = max(2.4, 0.9 + 0.17 * tallest) if tallest else 2.6 if columns > 1 else 3.6
@@ -84,6 +86,8 @@ def draw(chart: Chart) -> Any:
         _panel(axis, panel)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
+    for place, axis in enumerate(axes):
+        axis.tick_params(labelleft=not shared or place % columns == 0)
     _legend(figure, axes[: len(panels)], panels)
     return figure
 
@@ -109,7 +113,7 @@ def _panel(axis: Any, panel: Panel) -> None:
     for guide in panel.guides:
         axis.plot(
             _at(guide.x, panel.x), _at(guide.y, panel.y), color="#777777", linewidth=0.8,
-            linestyle="--" if len(guide.x) == 2 else ":", zorder=1,
+            linestyle="--" if len(guide.x) == 2 else ":", zorder=1, label=printable(guide.name) if guide.listed else None,
         )  # fmt: skip
     for series in panel.series:
         _series(axis, panel, series)
@@ -126,10 +130,8 @@ def _scale(axis: Any, panel: Panel, name: str, described: Axis) -> None:
         return
     if described.log:
         getattr(axis, f"set_{name}scale")("log")
-        from matplotlib.ticker import FuncFormatter
-
-        which = getattr(axis, f"{name}axis")
-        which.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        at = ticks(*extent(described, panel, name))
+        getattr(axis, f"set_{name}ticks")(at, [f"{tick:,g}" for tick in at])
     getattr(axis, f"set_{name}lim")(*extent(described, panel, name))
 
 
@@ -185,5 +187,6 @@ def _names(axis: Any, panel: Panel) -> None:
             axis.annotate(
                 printable(each.name), (float(each.x[-1]), float(each.y[-1])), fontsize=6.5, xytext=(-10 if side else 10, found - wanted),
                 textcoords="offset points", ha="right" if side else "left", va="center",
+                bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
                 arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": style_of(each.style).colour, "shrinkA": 0, "shrinkB": 3},
             )  # fmt: skip

@@ -46,7 +46,7 @@ def gate(
     from reports.gate.judge import judge
     from reports.gate.pairs import Files
     from reports.gate.rules import read_rules
-    from reports.gate.show import lines, table, workflow_commands
+    from reports.gate.show import lines, table, tables, workflow_commands
     from reports.record import load
     from reports.render import markdown
     from reports.terminal import print_tables
@@ -69,7 +69,7 @@ def gate(
         else:
             click.echo(markdown([shown]), nl=False)
     else:
-        print_tables([shown])
+        print_tables(tables(outcome))
     for line in lines(outcome):
         click.echo(line, err=True)
     context.exit(outcome.exit_code)

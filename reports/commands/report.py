@@ -32,6 +32,11 @@ STYLES = ("terminal", "html", "figures", "markdown", "pr", "latex", "csv", "json
     type=existing(file_okay=False),
     help="Folder of the test images, for small pictures on the page.",
 )
+@click.option(
+    "--profile",
+    type=existing(),
+    help="Record of `profile`: its times and energy stand beside the scores.",
+)
 @click.option("--against", type=existing(), help="Old record: pr says what changed, and what the gate says.")
 @click.option(
     "--rules",
@@ -45,8 +50,8 @@ STYLES = ("terminal", "html", "figures", "markdown", "pr", "latex", "csv", "json
     help="Where the predictions of both records are, for the gate; may be repeated.",
 )
 def report(
-    records: tuple[Path, ...], style: str, output: Path | None, images: Path | None, against: Path | None,
-    rules: Path | None, predictions: tuple[Path, ...],
+    records: tuple[Path, ...], style: str, output: Path | None, images: Path | None,
+    profile: Path | None, against: Path | None, rules: Path | None, predictions: tuple[Path, ...],
 ) -> None:  # fmt: skip
     """Show RECORDS (record.json, or the folder it is in) in another form; several make a leaderboard.
 
@@ -56,6 +61,7 @@ def report(
     Examples:
       melanoma-zoo report out --format html
       melanoma-zoo report out/record.json --format figures --output figures/
+      melanoma-zoo report out --format html --profile profiled
       melanoma-zoo report out --format pr --against main
       melanoma-zoo report out/ other/ --format markdown
     """
@@ -70,6 +76,10 @@ def report(
         raise click.UsageError("--against is for --format pr; gate judges a record in full")
     if images and (style != "html" or len(records) > 1):
         raise click.UsageError("--images is for the page of one record (--format html)")
+    if profile and len(records) > 1:
+        raise click.UsageError(
+            "--profile is for one record; a leaderboard takes the profile as one of its RECORDS"
+        )
     if len(records) > 1:
         board = faces.board(records)
         if style == "terminal":
@@ -77,7 +87,7 @@ def report(
         else:
             _give(faces.board_as(board, style), output)
         return
-    found = faces.read(records[0], images)
+    found = faces.read(records[0], images, profile)
     if style in faces.WRITTEN:
         name, writing = faces.WRITTEN[style]
         written = writing(found, output or faces.find_record(records[0]).parent / name)

@@ -9,14 +9,14 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.machine import differences as other_machine
-from benchmarks.results import Latency
 from evaluate.findings import listed
 from evaluate.paired import ALPHA, holm
 from evaluate.protocols import PROTOCOLS, title_of
 from evaluate.words import many
+from reports.figures import p_value
 from reports.gate.pairs import Files, Paired, paired
 from reports.gate.rules import Rule, check
+from reports.gate.times import not_comparable
 from reports.record import Record
 from reports.rows import rows
 from zoo.errors import InputError
@@ -102,6 +102,8 @@ NAMES = {
     "parameters_architectures": "parameters (distinct architectures)",
     "macs_pass": "macs of one pass",
     "macs_protocol": "macs of the protocol",
+    "latency_ms": "latency of one fold",
+    "energy_j": "energy for one lesion",
 }
 """Names of costs for a reader."""
 
@@ -163,9 +165,10 @@ def _lesions(new: Record, old: Record) -> list[Judged]:
 def _rule(
     rule: Rule, new: Record, old: Record, files: Files, beside: tuple[Path | None, Path | None], comparable: bool
 ) -> list[Judged]:  # fmt: skip
-    """One rule for every system that both records have."""
-    protocol = rule.protocol or new.settings.protocol
+    """One rule for every system that both records have; one that can compare nothing is not met."""
+    protocol = rule.protocol or _protocol(rule.metric, new, old)
     scored = rule.metric in {column.name for column in PROTOCOLS[protocol].columns}
+    what = title_of(rule.metric) if scored else NAMES.get(rule.metric, rule.metric)
     names = [
         entry.card.name
         for entry in old.entries
@@ -175,22 +178,21 @@ def _rule(
         reason = f"no system of both records is called {rule.systems}"
         return [Judged(what=rule.metric, verdict="not judged", reason=reason)]
     found = []
+    added = 0
     tests: dict[str, Paired] = {}
     for name in names:
         entry = new.entry(name)
         assert entry is not None
         before, after = (_figure(record, name, rule.metric, protocol, scored) for record in (old, new))
-        base = Judged(
-            what=title_of(rule.metric) if scored else NAMES.get(rule.metric, rule.metric), system=entry.card.title, verdict="pass",
-            reason="", old=before, new=after,
-        )  # fmt: skip
+        base = Judged(what=what, system=entry.card.title, verdict="pass", reason="", old=before, new=after)
         if before is None:
+            added += after is not None
             continue  # Nothing to lose.
         if after is None:
             found.append((name, _with(base, "regression", "it has no figure any more")))
         elif scored and not comparable:
             found.append((name, _with(base, "not judged", "the test sets differ")))
-        elif rule.timed and (reason := _no_timing(rule, new, old, name, before)):
+        elif rule.timed and (reason := not_comparable(rule, new, old, name, before)):
             found.append((name, _with(base, "not judged", reason)))
         elif rule.significant and not scored:
             found.append(
@@ -205,11 +207,37 @@ def _rule(
                         found.append((name, _with(base, "not judged", f"worse, and no paired test: {error}")))
                         continue
             found.append((name, base))
+    if not found:
+        return [_nothing(rule, what, protocol if scored else "", added, new, old)]
     adjusted = dict(zip(tests, holm([each.p for each in tests.values()]), strict=True))
     return [
         _compared(rule, each, tests.get(name), adjusted.get(name)) if not each.reason else each
         for name, each in found
     ]
+
+
+def _protocol(metric: str, new: Record, old: Record) -> str:
+    """The new record's protocol; where it lacks the figure or the old record, one that both were scored by."""
+    asked = new.settings.protocol
+    both = [
+        one.protocol
+        for one in sorted(new.scores, key=lambda scores: scores.protocol != asked)
+        if any(one.protocol == each.protocol for each in old.scores)
+        and metric in {column.name for column in PROTOCOLS[one.protocol].columns}
+    ]
+    return both[0] if both else asked
+
+
+def _nothing(rule: Rule, what: str, protocol: str, added: int, new: Record, old: Record) -> Judged:
+    """What becomes of a rule under which the old record has no figure."""
+    was, now = ([each.protocol for each in record.scores] for record in (old, new))
+    if protocol and was and protocol not in was:
+        reason = f"scored under other protocols: {', '.join(was)} before, {', '.join(now) or 'none'} now"
+        return Judged(what=what, verdict="not judged", reason=reason)
+    if added:
+        return Judged(what=what, verdict="pass", reason="new: the old record has no such figure")
+    of = "" if rule.systems == "*" else f" of {rule.systems}"
+    return Judged(what=what, verdict="not judged", reason=f"neither record has such a figure{of}")
 
 
 def _with(base: Judged, verdict: Word, reason: str) -> Judged:
@@ -237,9 +265,9 @@ def _compared(rule: Rule, base: Judged, test: Paired | None, p: float | None) ->
             base, "not judged", f"{said}, though the predictions are the same: other settings were used"
         )
     if p < ALPHA:
-        return _with(base, "regression", f"{said}, and the paired test finds it (p {p:.3g} after Holm)")
+        return _with(base, "regression", f"{said}, and the paired test finds it ({p_value(p)} after Holm)")
     return _with(
-        base, "pass", f"{said}, which the paired test does not tell from chance (p {p:.3g} after Holm)"
+        base, "pass", f"{said}, which the paired test does not tell from chance ({p_value(p)} after Holm)"
     )
 
 
@@ -250,28 +278,3 @@ def _figure(record: Record, system: str, metric: str, protocol: str, scored: boo
     row = next(each for each in rows(record) if each["system"] == system)
     value = row.get(metric)
     return float(value) if isinstance(value, int | float) else None
-
-
-def _no_timing(rule: Rule, new: Record, old: Record, system: str, before: float) -> str:
-    """Why a figure of time may not be compared; empty where it may."""
-    ours, theirs = _latencies(new, system), _latencies(old, system)
-    if not ours or len(ours) != len(theirs):
-        return "not all of its networks were timed in both records"
-    for a, b in zip(theirs, ours, strict=True):
-        if found := other_machine(a.machine, b.machine):
-            return f"measured on different machines ({'; '.join(listed(found))})"
-        if (a.device, a.precision, a.memory_format) != (b.device, b.precision, b.memory_format):
-            return "measured on different devices or in different precisions"
-    spreads = [each.spread for each in (*ours, *theirs)]
-    if any(spread is None for spread in spreads):
-        return "its noise was not measured"
-    noise = max(spread for spread in spreads if spread is not None)
-    tolerance = rule.tolerance(before) / before if before else 0.0
-    if tolerance < noise:
-        return f"the rule's tolerance of {tolerance:.1%} is tighter than the measured noise of {noise:.1%}"
-    return ""
-
-
-def _latencies(record: Record, system: str) -> list[Latency]:
-    entry = record.entry(system)
-    return [member.latency for member in entry.members if member.latency] if entry else []

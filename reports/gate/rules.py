@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from evaluate.protocols import PROTOCOLS
+from reports.measured import TIMED
 from reports.record import Record
 from reports.rows import rows
 from zoo.errors import InputError, UnknownNameError
@@ -27,7 +28,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         absolute: How much worse is still let pass, in the figure's unit.
         relative: The same as a share of the old figure.
         significant: Whether worse counts only where the paired test on the same lesions finds it.
-        protocol: The figure's protocol; that of the new record where None.
+        protocol: The figure's protocol; where None that of the new record, or else one that both have.
     """
 
     metric: Annotated[str, Meta(min_length=1)]
@@ -57,11 +58,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def timed(self) -> bool:
         """Whether the figure depends on the machine."""
-        return self.metric.startswith(TIMED)
-
-
-TIMED = ("latency", "throughput", "energy", "end_to_end", "peak")
-"""How names of figures begin that were measured on a machine."""
+        return self.metric in TIMED
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

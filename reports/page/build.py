@@ -69,7 +69,8 @@ def _placed(chart: Chart, figures: dict[str, Any], height: int = HEIGHT) -> dict
         panels.append(
             {"key": key, "panel": panel, "height": figures[key]["layout"]["height"] if not panel.empty else 0}
         )
-    return {"chart": chart, "panels": panels}
+    missing = list(dict.fromkeys(panel.empty for panel in chart.panels if panel.empty))
+    return {"chart": chart, "panels": panels, "missing": missing}
 
 
 def render(template: str, figures: dict[str, Any], **values: Any) -> str:

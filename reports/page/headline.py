@@ -10,7 +10,16 @@ from evaluate.scores import Scores, SystemScores
 from evaluate.words import many
 from reports.charts.systems import main_scores
 from reports.figures import estimate, fewer
-from reports.record import Record
+from reports.record import Record, Word
+
+_VERDICTS: dict[Word, tuple[str, str]] = {
+    "holds": ("holds", "hold"),
+    "holds only under": ("holds only under some readings", "hold only under some readings"),
+    "not separable": ("is not separable", "are not separable"),
+    "does not hold": ("does not hold", "do not hold"),
+    "could not be judged": ("could not be judged", "could not be judged"),
+}
+"""What is said of one claim, and of several."""
 
 
 def headline(record: Record) -> list[str]:
@@ -25,7 +34,7 @@ def headline(record: Record) -> list[str]:
         verdicts = Counter(each.verdict for each in record.claims)
         said.append(
             f"Of {many(len(record.claims), 'published claim')}: "
-            + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+            + ", ".join(f"{count} {_VERDICTS[verdict][count > 1]}" for verdict, count in verdicts.items())
             + "."
         )
     if record.audit:

@@ -18,7 +18,9 @@
   const plots = [...document.querySelectorAll("[data-figure]")];
   const coarse = window.matchMedia("(pointer: coarse)").matches;
   const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"], toImageButtonOptions: { format: "svg" } };
+  let printing = false; // Paper is white, whatever the theme.
   const colours = () => {
+    if (printing) return { ink: "#000000", line: "#bbbbbb", paper: "#ffffff" };
     const style = getComputedStyle(root);
     return { ink: style.getPropertyValue("--ink").trim(), line: style.getPropertyValue("--line").trim(), paper: style.getPropertyValue("--paper").trim() };
   };
@@ -26,26 +28,42 @@
     const { ink, line, paper } = colours();
     const axis = (own) => ({ ...own, gridcolor: line, linecolor: line, tickcolor: line });
     return {
-      ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis), paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      ...layout, annotations: layout.annotations.map((each) => ({ ...each, bgcolor: paper, borderpad: 0 })), xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis), paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: ink, size: 12, family: getComputedStyle(document.body).fontFamily }, dragmode: coarse ? false : "zoom",
       hoverlabel: { bgcolor: paper, bordercolor: line, font: { color: ink } }, modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: ink },
     };
   };
+  const shaped = (plot, layout) => (printing ? { ...themed(layout), width: plot.clientWidth } : themed(layout));
   const drawn = new Set();
   const draw = (plot) => {
     if (drawn.has(plot)) return;
     drawn.add(plot);
     const figure = figures[plot.dataset.figure];
-    Plotly.newPlot(plot, figure.data, themed(figure.layout), config).then(() => { plot.dataset.drawn = ""; });
+    Plotly.newPlot(plot, figure.data, shaped(plot, figure.layout), config).then(() => { plot.dataset.drawn = ""; });
   };
-  const recolour = () => drawn.forEach((plot) => Plotly.react(plot, figures[plot.dataset.figure].data, themed(figures[plot.dataset.figure].layout), config));
+  const recolour = () => drawn.forEach((plot) => Plotly.react(plot, figures[plot.dataset.figure].data, shaped(plot, figures[plot.dataset.figure].layout), config));
   if ("IntersectionObserver" in window) {
     const watch = new IntersectionObserver((seen) => seen.filter((each) => each.isIntersecting).forEach((each) => { watch.unobserve(each.target); draw(each.target); }), { rootMargin: "300px" });
     plots.forEach((plot) => watch.observe(plot));
   } else {
     plots.forEach(draw);
   }
-  window.addEventListener("beforeprint", () => { document.querySelectorAll("details:not(#tools details)").forEach((each) => { each.open = true; }); plots.forEach(draw); });
+  let opened = [];
+  window.addEventListener("beforeprint", () => {
+    if (printing) return;
+    printing = true;
+    root.classList.add("paper");
+    opened = [...document.querySelectorAll("details:not(#tools details):not([open])")];
+    opened.forEach((each) => { each.open = true; });
+    recolour();
+    plots.forEach(draw);
+  });
+  window.addEventListener("afterprint", () => {
+    printing = false;
+    root.classList.remove("paper");
+    opened.forEach((each) => { each.open = false; });
+    recolour();
+  });
 
   // The table: sorting, filtering, columns, copying.
   const table = by("comparison-table");

@@ -141,6 +141,13 @@ def measured(record: Record) -> list[Table]:
             align="ll",
         ),
     ]
+    if record.profile and record.profile.machine != record.machine:
+        profiled = {
+            name: _plain(value) for name, value in msgspec.to_builtins(record.profile.machine).items()
+        }
+        found.append(
+            Table("The machine of the profile (fingerprint)", ("What", "Value"), _facts(profiled), align="ll")
+        )
     if record.inputs:
         found.append(
             Table(

@@ -10,6 +10,7 @@ from benchmarks.parameters import RULES
 from evaluate.protocols import PROTOCOLS
 from reports.differences import reference
 from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds, with_sign
+from reports.measured import energy, quick_mark, timed
 from reports.record import Record
 from reports.rows import protocols, reduction_key, rows, score_prefix, winners
 from reports.tables import Column, cell
@@ -79,7 +80,8 @@ def _columns(record: Record) -> Iterator[tuple[Column, bool]]:
     yield Column("weight_bytes", "Weights, MB", megabytes), False
     yield Column("macs_pass", "One pass, GMACs", giga), True
     yield Column("macs_protocol", "Protocol, GMACs", giga), False
-    yield Column("latency_ms", "Latency, ms (quick)", milliseconds), record.settings.latency != "off"
+    yield Column("latency_ms", f"Latency, ms{quick_mark(record)}", milliseconds), timed(record)
+    yield Column("energy_j", "Energy for one lesion, J", milliseconds), energy(record)
     for winner in winners(record):
         for rule in RULES:
             yield Column(reduction_key(rule, winner), f"Fewer parameters than {winner.card.title} ({RULES[rule].title})", fewer), False  # fmt: skip
