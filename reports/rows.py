@@ -70,7 +70,7 @@ def _costs(entry: Entry, record: Record) -> Row:
             "macs_protocol",
             "latency_ms",
         ]
-        return dict.fromkeys(costs) | {f"{key}_reason": "no network, scores alone" for key in costs}
+        return dict.fromkeys(costs) | {f"{key}_reason": _uncounted(entry, record) for key in costs}
     latency, reason, flags = _latency(entry, record)
     return {
         **{f"parameters_{rule}": parameters(card, operations, rule) for rule in RULES},
@@ -82,6 +82,13 @@ def _costs(entry: Entry, record: Record) -> Row:
         "latency_ms_note": ", ".join(flags),
         "latency_ms_flag": ", ".join(flag for flag in flags if flag != "quick") or None,
     }
+
+
+def _uncounted(entry: Entry, record: Record) -> str:
+    """Why a system has no costs: it has no network, or none that can be made."""
+    if entry.card.members:
+        return record.missing.get(entry.card.name, "its networks were not counted")
+    return "no network, scores alone"
 
 
 def _latency(entry: Entry, record: Record) -> tuple[float | None, str | None, list[str]]:
@@ -102,12 +109,12 @@ def _latency(entry: Entry, record: Record) -> tuple[float | None, str | None, li
 def _reductions(entry: Entry, record: Record) -> Row:
     row: Row = {}
     for rule in RULES:
-        own = parameters(entry.card, entry.operations, rule)
         for winner in winners(record):
-            if not (entry.members and winner.members):
+            if without := next((each for each in (entry, winner) if not each.members), None):
                 row[reduction_key(rule, winner)] = None
-                row[f"{reduction_key(rule, winner)}_reason"] = "no network, scores alone"
+                row[f"{reduction_key(rule, winner)}_reason"] = _uncounted(without, record)
                 continue
+            own = parameters(entry.card, entry.operations, rule)
             same = winner.card.name == entry.card.name
             other = parameters(winner.card, winner.operations, rule)
             row[reduction_key(rule, winner)] = None if same else reduction(own, other)
