@@ -6,19 +6,26 @@ that `--help` and `list` answer at once.
 
 from __future__ import annotations
 
-import click
+import sys
 
-from reports.commands.base import Group, own_options
-from reports.commands.comparison import compare, reproduce
-from reports.commands.data import data
-from reports.commands.gate import gate
-from reports.commands.own import check, new
-from reports.commands.prediction import predict
-from reports.commands.profile import plan, profile
-from reports.commands.report import report
-from reports.commands.scores import audit, score
-from reports.commands.systems import count, list_, show
-from reports.commands.weights import weights
+try:
+    import click
+
+    from reports.commands.base import Group, own_options
+    from reports.commands.comparison import compare, reproduce
+    from reports.commands.data import data
+    from reports.commands.gate import gate
+    from reports.commands.own import check, new
+    from reports.commands.prediction import predict
+    from reports.commands.profile import plan, profile
+    from reports.commands.report import report
+    from reports.commands.scores import audit, score
+    from reports.commands.systems import count, list_, show
+    from reports.commands.weights import weights
+except KeyboardInterrupt:
+    # No command is there yet that could say it.
+    sys.stderr.write("Error: stopped before anything began\n")
+    raise SystemExit(130) from None
 
 EXIT_CODES = {
     0: "done",

@@ -62,7 +62,8 @@ def align(predictions: Predictions, labels: Labels) -> Aligned:
         if scores.isna().any():
             raise InputError(
                 f"{part}: no score for {scores.index[scores.isna()][0]} of {labels.path} "
-                f"({int(scores.isna().sum())} such images); complete the predictions"
+                f"({int(scores.isna().sum())} such images); complete the predictions, or give a table of the "
+                "images that are meant"
             )
         rows_each.add(rows_per_image(rows["image"], image[rows.index], part))
         members.setdefault(str(name), []).append(scores.to_numpy())

@@ -16,6 +16,7 @@ from evaluate.findings import AuditFinding, Evidence, Outcome, listed
 from evaluate.metrics import Floats
 from evaluate.power import area
 from evaluate.predictions import UNSTATED, card_of
+from evaluate.skipped import BEYOND, listed_by_reason
 from evaluate.words import many
 
 LARGEST_TIED_SHARE = 0.01
@@ -57,9 +58,13 @@ def skipped_images(evidence: Evidence) -> Outcome:
             severity="warning",
             title="Lesion images without a score",
             found=f"{many(len(skipped), 'lesion image')} of {total:,}: "
-            f"{'; '.join(f'{image} ({skipped[image]})' for image in listed(skipped))}.",
-            done="Left out for all systems, so that they are compared on the same lesions. Images that "
-            "cannot be read may be unlike the others: mend or fetch them.",
+            f"{'; '.join(listed(listed_by_reason(skipped)))}.",
+            done="Left out for all systems, so that they are compared on the same lesions. "
+            + (
+                "The first images of a table may be unlike the others: predict all."
+                if all(reason.startswith(BEYOND) for reason in skipped.values())
+                else "Images that cannot be read may be unlike the others: mend or fetch them."
+            ),
             figures={"skipped": len(skipped), "lesion images": total},
             examples=listed(skipped),
         )

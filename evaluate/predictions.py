@@ -1,7 +1,8 @@
 """Per-image scores of a system: finding, reading and writing them.
 
 A file is Parquet (one row per lesion image, member and fold) or CSV of the published shape
-(`image_name`, `target` and perhaps `y_true`, in any order: one row per image or test-time copy).
+(`image_name`, `target` and perhaps `y_true`, in any order: one row per image or test-time copy). A
+target of `n/a` is an image that was skipped; a column `skipped` may say why.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from natsort import natsorted
 
 import zoo
 from evaluate.labels import COLUMNS
-from evaluate.provenance import notes
-from evaluate.tables import ids, numbers, read_csv, truth
+from evaluate.provenance import UNTRAINED, notes
+from evaluate.tables import ids, numbers, read_csv, spelled, truth
 from zoo.card import System
 from zoo.errors import InputError, UnknownNameError, UsageError
 from zoo.files import replacing, sha256
@@ -277,7 +278,7 @@ def system_of(path: Path) -> str:
 
 def _read_csv(path: Path, kind: Kind | None) -> Predictions:
     names, scores = COLUMNS["image"], ("target", "score")
-    frame = read_csv(path, [*names, *scores, "y_true"])
+    frame = read_csv(path, [*names, *scores, "y_true", "skipped", "weights"])
     name = next((column for column in names if column in frame), None)
     score = next((column for column in scores if column in frame), None)
     if name is None or score is None:
@@ -288,9 +289,10 @@ def _read_csv(path: Path, kind: Kind | None) -> Predictions:
     columns = {"image": ids(frame, name, str(path)), "score": numbers(frame[score], str(path))}
     if "y_true" in frame:
         columns["y_true"] = truth(frame["y_true"], str(path))
+    metadata = _said(frame, path, score, columns)
     card = card_of(path.stem)
     published = [file for file in card.predictions if file.file == path.name] if card else []
-    said = [file.note for file in published if file.note]
+    said = [*(file.note for file in published if file.note), *notes(path.stem, metadata)]
     if kind is None and card is None:
         said.append(UNSTATED)
     stated = next((file.kind for file in published or card.predictions), card.output) if card else "rank"
@@ -300,8 +302,24 @@ def _read_csv(path: Path, kind: Kind | None) -> Predictions:
         table=pd.DataFrame(columns),
         path=str(path),
         sha256=sha256(path),
+        metadata=metadata,
         notes=tuple(said),
     )
+
+
+def _said(
+    frame: pd.DataFrame, path: Path, score: str, columns: Mapping[str, pd.Series[Any]]
+) -> dict[str, Any]:
+    """What a CSV file says beside its scores: images that were skipped, and random weights."""
+    found: dict[str, Any] = {}
+    if columns["score"].isna().any():
+        skipped = spelled(path, score, "n/a").reindex(frame.index)
+        why = frame["skipped"].fillna("") if "skipped" in frame else pd.Series("", index=frame.index)
+        reasons = why[skipped].where(why[skipped] != "", "n/a in the file")
+        found["skipped"] = dict(zip(columns["image"][skipped], reasons, strict=True))
+    if "weights" in frame and (frame["weights"] == UNTRAINED).any():
+        found["weights"] = [{"untrained_seed": None}]
+    return found
 
 
 def _read_parquet(path: Path, kind: Kind | None) -> Predictions:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from evaluate.jobs import Job, Training
     from evaluate.testset import TestSet
 
+UNTRAINED = "untrained weights"
+"""What a CSV file has in its column `weights` where they were random."""
+
+RANDOM = "Untrained weights"
+"""How the note begins of scores that random weights made."""
+
 
 def describe(job: Job, test_set: TestSet, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of predictions. There is no time or path in it: the same run gives the same file.
@@ -37,6 +43,7 @@ def describe(job: Job, test_set: TestSet, settings: Mapping[str, Any]) -> dict[s
         "views": msgspec.to_builtins(job.card.views),
         **settings,
         "skipped": test_set.skipped,
+        **({"limit": test_set.limit} if test_set.limit else {}),
     }
 
 
@@ -56,10 +63,12 @@ def notes(system: str, metadata: Mapping[str, Any]) -> tuple[str, ...]:
         for each in _list(metadata, "weights")
         if isinstance(each, Mapping) and "untrained_seed" in each
     }
-    if seeds:
+    if known := seeds - {None}:
         found.append(
-            f"Untrained weights (seed {', '.join(map(str, sorted(seeds, key=str)))}): the scores mean nothing."
+            f"{RANDOM} (seed {', '.join(map(str, sorted(known, key=str)))}): the scores mean nothing."
         )
+    elif seeds:  # A CSV file does not say which.
+        found.append(f"{RANDOM}: the scores mean nothing.")
     found += _engine(metadata)
     precision = metadata.get("precision", "fp32")
     if precision != "fp32":

@@ -10,7 +10,7 @@ import zoo
 from evaluate.blend import blend
 from evaluate.labels import Labels
 from evaluate.predictions import Predictions
-from evaluate.provenance import untrained
+from evaluate.provenance import UNTRAINED, untrained
 from evaluate.skipped import image_of
 from zoo.files import write
 
@@ -21,8 +21,8 @@ def write_published(predictions: Predictions, labels: Labels | None, path: Path)
     Args:
         predictions: Scores per member and fold.
         labels: The truth (`y_true`), where it is known of all images.
-        path: The file. A skipped image has `n/a` in it. Scores of random weights have a third
-            column that says so.
+        path: The file. A skipped image has `n/a` in it, and the reason in a column `skipped`. Scores
+            of random weights have a column that says so.
 
     Raises:
         MachineError: The file cannot be written.
@@ -39,6 +39,8 @@ def write_published(predictions: Predictions, labels: Labels | None, path: Path)
         truth = image_of(table["image_name"], labels).map(labels.table["melanoma"])
         if truth.notna().all():
             table["y_true"] = truth.astype(int)
+    if predictions.skipped:
+        table["skipped"] = table["image_name"].map(predictions.skipped).fillna("")
     if untrained(predictions.metadata):
-        table["weights"] = "untrained weights"
+        table["weights"] = UNTRAINED
     write(path, table.to_csv(index=False, na_rep="n/a"))

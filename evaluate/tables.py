@@ -100,6 +100,21 @@ def numbers(column: pd.Series[str], path: str) -> pd.Series[float]:
     return pd.Series(values, index=column.index, dtype="float64")
 
 
+def spelled(path: Path, column: str, text: str) -> pd.Series[bool]:
+    """Which rows of a column have exactly this text, where pandas would read several as missing.
+
+    Args:
+        path: A table that `read_csv` has read.
+        column: One of its columns.
+        text: What is looked for, such as `n/a`.
+    """
+    cells = pd.read_csv(
+        path, usecols=[column], dtype=str, index_col=False, skip_blank_lines=False, keep_default_na=False
+    )[column]
+    cells.index = pd.RangeIndex(2, len(cells) + 2, name="row")
+    return cells.str.strip() == text
+
+
 def _is_number(text: object) -> bool:
     try:
         float(text)  # type: ignore[arg-type]

@@ -57,6 +57,7 @@ class TestSet(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         labels: Which lesion images are melanomas, of those within the limit; None where the table
             says nothing about it. They may all be of one class.
         skipped: Images that were left out, and why.
+        limit: How many lesion images were asked for; all where None.
     """
 
     __test__ = False
@@ -69,6 +70,7 @@ class TestSet(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     table_sha256: str = ""
     labels: Labels | None = None
     skipped: dict[str, str] = {}
+    limit: int | None = None
 
     @property
     def digest(self) -> str:
@@ -138,6 +140,7 @@ def read_test_set(
         table_sha256=sha256(source.path) if source else "",
         labels=_labels(source, given, diagnoses, {image_of[name] for name in files}) if source else None,
         skipped=skipped,
+        limit=limit,
     )
 
 

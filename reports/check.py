@@ -11,6 +11,7 @@ from evaluate.jobs import Job, trained, untrained
 from evaluate.labels import Labels, read_labels
 from evaluate.overlap import overlap, read_training_table
 from evaluate.soundness import Check, blends, sound
+from reports.figures import giga
 from reports.render import Table
 from weights.checksums import Manifest, manifest
 from weights.files import WeightFile, given, whole
@@ -182,7 +183,7 @@ def _counters(card: System, name: str) -> Iterator[Check]:
         yield Check(name=what, state="fail", detail=str(error), mend="make forward work on the meta device", member=name)  # fmt: skip
         return
     unexplained = [gap for gap in counted.gaps if gap.reason == "unexplained"]
-    shown = ", ".join(f"{by} {macs / 1e9:.2f}" for by, macs in counted.counters.items())
+    shown = ", ".join(f"{by} {giga(macs)}" for by, macs in counted.counters.items())
     if unexplained:
         gap = unexplained[0]
         yield Check(name=what, state="fail", detail=f"GMACs: {shown}; {gap.counter} differs by {gap.macs:+,} in {gap.module}, unexplained", mend="make convolutions and matrix products with modules and functions of torch, in forward", member=name)  # fmt: skip

@@ -252,12 +252,12 @@ def _within(found: Difference, margin: float) -> bool | None:
 
 def _fewer(claim: FewerParameters, record: Record) -> tuple[list[Finding], str]:
     """The largest reduction that one of the systems reaches, per rule and reference."""
-    entries = [entry for name in claim.systems if (entry := record.entry(name))]
+    entries = [entry for name in claim.systems if (entry := record.entry(name)) and entry.members]
     findings = []
     for rule in RULES:
         for name in claim.references:
             reference = record.entry(name)
-            if reference is None or not entries:
+            if reference is None or not reference.members or not entries:
                 continue
             largest = max(
                 reduction(

@@ -17,7 +17,7 @@ import zoo
 from benchmarks.latency import quick_latency
 from benchmarks.machine import fingerprint, resolve
 from benchmarks.operations import count_all
-from benchmarks.results import Latency
+from benchmarks.results import Latency, Operations
 from evaluate.audit import audit
 from evaluate.clinical import Clinical, Request, clinical
 from evaluate.curves import curves
@@ -32,16 +32,21 @@ from reports.inputs import Inputs, Progress
 from reports.record import Entry, InputFile, MemberCost, Record, Role, Settings
 from reports.thumbnails import with_thumbnails
 from zoo.card import Member, System
-from zoo.errors import UsageError
+from zoo.errors import MelanomaZooError, UsageError
 from zoo.files import sha256
+from zoo.plugins import leave_out
 from zoo.registry import Builder
 
 T = TypeVar("T")
 
 
 def count(systems: Sequence[System], progress: Progress | None = None) -> list[Entry]:
-    """Counts every network of the systems; nothing is timed."""
-    return _entries(systems, None, progress)
+    """Counts every network of the systems; nothing is timed.
+
+    Raises:
+        CardError: As of `compare`.
+    """
+    return _entries(systems, None, progress)[0]
 
 
 def compare(
@@ -62,7 +67,9 @@ def compare(
         request: What a clinic asks for beside the scores; nothing where None.
 
     Raises:
-        MelanomaZooError: A card cannot be built, an input is wrong or missing, or the device is not there.
+        MelanomaZooError: A card of this package cannot be built, an input is wrong or missing, or the
+            device is not there. A system of another's whose builder fails is named on the log and has
+            no costs, unless there is no other.
     """
     if inputs:
         systems = [inputs.cards.get(system.name, system) for system in systems]
@@ -75,7 +82,7 @@ def compare(
     answers = _clinical(systems, request, settings, inputs) if request else None
     if settings.latency == "quick":
         resolve(settings.device)  # A device that is not there is told before the counting, too.
-    entries = _entries(systems, settings, progress)
+    entries, failed = _entries(systems, settings, progress)
     return Record(
         schema=1,
         tool=zoo.__version__,
@@ -86,7 +93,7 @@ def compare(
         entries=tuple(entries),
         scores=(scores,) if scores else (),
         unscored="" if inputs else "no predictions",
-        missing=inputs.missing if inputs else {},
+        missing={**failed, **(inputs.missing if inputs else {})},
         left_out=inputs.left_out if inputs else {},
         clinical=answers,
         audit=audit(
@@ -121,18 +128,20 @@ def reproduce(
     return msgspec.structs.replace(record, claims=tuple(judge(claim, record) for claim in wanted))
 
 
-def _entries(systems: Sequence[System], settings: Settings | None, progress: Progress | None) -> list[Entry]:
-    """Each system with what its members cost; timed where the settings ask for it."""
-    total = sum(len(system.members) for system in systems)
-    step = _stepper(progress, "counting operations", total)
-    operations = _measured(systems, lambda members, build: count_all(members, build, progress=step))
-    latencies: Mapping[str, Sequence[Latency | None]] = {s.name: [None] * len(s.members) for s in systems}
+def _entries(
+    systems: Sequence[System], settings: Settings | None, progress: Progress | None
+) -> tuple[list[Entry], dict[str, str]]:
+    """Each system with what its members cost, timed where the settings ask for it; and why some have no costs."""
+    operations, failed = _operations(systems, progress)
+    built = [system for system in systems if system.name not in failed]
+    latencies: Mapping[str, Sequence[Latency | None]] = {s.name: [None] * len(s.members) for s in built}
     if settings and settings.latency == "quick":
-        device, step = settings.device, _stepper(progress, "timing", total)
+        device = settings.device
+        step = _stepper(progress, "timing", sum(len(system.members) for system in built))
         latencies = _measured(
-            systems, lambda members, build: quick_latency(members, build, device=device, progress=step)
+            built, lambda members, build: quick_latency(members, build, device=device, progress=step)
         )
-    return [
+    entries = [
         Entry(
             card=system,
             members=tuple(
@@ -140,10 +149,39 @@ def _entries(systems: Sequence[System], settings: Settings | None, progress: Pro
                 for member, counted, timed in zip(
                     system.members, operations[system.name], latencies[system.name], strict=True
                 )
-            ),
+            )
+            if system.name not in failed
+            else (),
         )
         for system in systems
     ]
+    return entries, failed
+
+
+def _operations(
+    systems: Sequence[System], progress: Progress | None
+) -> tuple[dict[str, list[Operations]], dict[str, str]]:
+    """What each system's members count, and why those of some, whose builders are others', do not."""
+    step = _stepper(progress, "counting operations", sum(len(system.members) for system in systems))
+    try:
+        return _measured(systems, lambda members, build: count_all(members, build, progress=step)), {}
+    except MelanomaZooError as error:
+        if len(systems) == 1:
+            raise
+        first = error
+    found: dict[str, list[Operations]] = {}
+    failed: dict[str, str] = {}
+    for system in systems:
+        try:
+            found |= _measured([system], lambda members, build: count_all(members, build))
+        except MelanomaZooError as error:
+            if zoo.origin(system.name) == "melanoma-zoo":
+                raise
+            failed[system.name] = f"cannot be counted: {error}"
+            leave_out(system.name, error)
+    if not found:
+        raise first
+    return found, failed
 
 
 def _measured(
@@ -243,7 +281,11 @@ def _origin(predictions: Predictions) -> list[InputFile]:
     if predictions.sha256:
         files = [("predictions", predictions.path, predictions.sha256)]
     else:
-        files = [("weights", each["file"], each["sha256"]) for each in predictions.metadata["weights"]]
+        files = [
+            ("weights", each["file"], each["sha256"])
+            for each in predictions.metadata["weights"]
+            if "file" in each  # Random weights have none.
+        ]
     return [
         InputFile(role=role, name=name, sha256=digest, system=predictions.system)
         for role, name, digest in files

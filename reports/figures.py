@@ -15,10 +15,12 @@ def millions(value: float) -> str:
 def giga(value: float) -> str:
     """A count in thousands of millions.
 
-    >>> giga(2.824e9), giga(45.67e9), giga(1234.5e9)
-    ('2.82', '45.7', '1,234')
+    >>> giga(2.824e9), giga(45.67e9), giga(1234.5e9), giga(3.42e6)
+    ('2.82', '45.7', '1,234', '0.0034')
     """
     thousand_millions = value / 1e9
+    if 0 < thousand_millions < 0.01:
+        return f"{thousand_millions:.2g}"
     if thousand_millions < 10:
         return f"{thousand_millions:,.2f}"
     return f"{thousand_millions:,.1f}" if thousand_millions < 100 else f"{thousand_millions:,.0f}"

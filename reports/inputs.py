@@ -10,7 +10,8 @@ import msgspec
 
 import weights
 import zoo
-from evaluate.jobs import trained
+from evaluate.jobs import Job, trained
+from evaluate.jobs import untrained as random
 from evaluate.labels import Labels, read_labels
 from evaluate.loading import check as check_files
 from evaluate.overlap import TrainingTable, read_training_table
@@ -20,7 +21,8 @@ from evaluate.testset import read_test_set
 from zoo.card import System
 from zoo.engines import Engine
 from zoo.engines import check as check_engine
-from zoo.errors import InputError, UsageError
+from zoo.errors import CardError, InputError, UsageError
+from zoo.networks import assemble
 from zoo.runtime import Device, Precision, check
 
 Progress = Callable[[str, int, int], None]
@@ -104,6 +106,7 @@ def run_systems(
     columns: Mapping[str, str] | None = None,
     diagnoses: Path | None = None,
     training: Sequence[Path] = (),
+    untrained: int | None = None,
     views: int | None = None,
     on_error: Literal["stop", "skip"] = "stop",
     limit: int | None = None,
@@ -117,6 +120,8 @@ def run_systems(
 ) -> Inputs:
     """Runs the systems that have all their trained files on a test set; the others stay without scores.
 
+    With `untrained` the others run too, with random weights, and their scores say so.
+
     Args:
         systems: What is compared.
         test_set: Folder of images.
@@ -126,6 +131,7 @@ def run_systems(
         columns: As of `read_test_set`.
         diagnoses: As of `read_test_set`.
         training: Tables of images that systems were trained on.
+        untrained: Seed of random weights, for trials, of systems that have no trained files in the folder.
         views: The first views of the published sequence only; all where None.
         on_error: As of `read_test_set`.
         limit: As of `read_test_set`.
@@ -144,11 +150,24 @@ def run_systems(
     check_engine(engine, check(device, precision), precision)
     elsewhere = [read_elsewhere(system) for system in systems if not system.members]
     found, missing = weights.available(systems, folder)
-    if not found:
-        raise InputError(f"no system has all its trained files: {'; '.join(missing.values())}")
-    jobs = [trained(card, found[card.name], number_of_views=views) for card in systems if card.name in found]
-    for job in jobs:
-        check_files(job, zoo.builder(job.card.name))
+    if untrained is not None:
+        missing = {}
+    elif not found:
+        raise InputError(
+            f"no system has all its trained files: {'; '.join(missing.values())}; --untrained SEED runs such "
+            "systems with random weights, for a trial"
+        )
+    jobs = [
+        trained(card, found[card.name], number_of_views=views)
+        if card.name in found
+        else random(card, untrained or 0, number_of_views=views)
+        for card in systems
+        if card.members and card.name not in missing
+    ]
+    jobs, broken = _buildable(jobs)
+    missing |= broken
+    if not jobs:
+        raise InputError("; ".join(missing.values()))
     images = read_test_set(
         test_set, labels, columns=columns, diagnoses=diagnoses, on_error=on_error, limit=limit,
         workers=workers or 2, progress=progress,
@@ -176,3 +195,27 @@ def run_systems(
         cards={job.card.name: job.card for job in jobs},
         test_set=(images.path, images.digest),
     )
+
+
+def _buildable(jobs: Sequence[Job]) -> tuple[list[Job], dict[str, str]]:
+    """The jobs whose networks can be made and take their files; why those of others cannot be made.
+
+    Raises:
+        CheckpointError: A trained file does not fit.
+        CardError: A network of this package cannot be made.
+    """
+    kept, broken = [], {}
+    for job in jobs:
+        name = job.card.name
+        try:
+            if job.untrained and zoo.origin(name) != "melanoma-zoo":
+                for member in {each.member.name: each.member for each in job.trainings}.values():
+                    (zoo.builder(name) or assemble)(member)
+            check_files(job, zoo.builder(name))
+        except CardError as error:
+            if zoo.origin(name) == "melanoma-zoo":
+                raise
+            broken[name] = f"cannot be built: {error}"
+            continue
+        kept.append(job)
+    return kept, broken

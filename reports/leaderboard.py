@@ -93,7 +93,7 @@ def _ranking(rows: Sequence[_Row], sections: Sequence[tuple[str, str]]) -> Table
 
 def _size(row: _Row) -> str:
     entry = row.source.record.entry(row.system.system)
-    return millions(parameters(entry.card, entry.operations, "networks")) if entry else "–"
+    return millions(parameters(entry.card, entry.operations, "networks")) if entry and entry.members else "–"
 
 
 def _apart(row: _Row, sections: Sequence[tuple[str, str]]) -> list[str]:

@@ -126,6 +126,8 @@ def _cost(entry: Entry) -> Table:
     from benchmarks.parameters import RULES, parameters, protocol_macs
     from reports.figures import giga, millions
 
+    if not entry.members:
+        return Table("Cost", ("Figure", "Value"), (("all", "n/a (not counted)"),))
     rows = [(f"Parameters, M ({rule.title})", millions(parameters(entry.card, entry.operations, name))) for name, rule in RULES.items()]  # fmt: skip
     rows.append(("One pass of one fold, GMACs", giga(sum(each.macs for each in entry.operations))))
     rows.append(("Whole protocol for one lesion, GMACs", giga(protocol_macs(entry.card, entry.operations))))

@@ -34,10 +34,15 @@ def tables(record: Record) -> list[render.Table]:
         *comparison(record),
         *answers,
         *findings,
-        counted(record.entries),
+        *_filled(counted(record.entries)),
         *(profiled(record.profile) if record.profile else ()),
-        caveats(record),
+        *_filled(caveats(record)),
     ]
+
+
+def _filled(table: render.Table) -> list[render.Table]:
+    """A table that has rows; nothing where it has none."""
+    return [table] if table.rows else []
 
 
 def tables_on_screen(record: Record) -> list[render.Table]:

@@ -137,7 +137,7 @@ class Record(_Table, frozen=True):
         entries: The systems, in the order of the tables.
         scores: Scores of the systems that have predictions, by each protocol asked for.
         unscored: Why systems without scores have none.
-        missing: Why single systems have none, where there is more to say of it.
+        missing: Why single systems have no scores, or no costs, where there is more to say of it.
         left_out: Prediction files that were left out, and why.
         claims: Verdicts on published claims, where asked for.
         clinical: Operating points, decision curves, calibration and subgroups, where asked for.

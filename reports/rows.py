@@ -72,7 +72,7 @@ def _costs(entry: Entry, record: Record, taken: Measured) -> Row:
             "macs_protocol",
             *TIMED,
         ]
-        return dict.fromkeys(costs) | {f"{key}_reason": "no network, scores alone" for key in costs}
+        return dict.fromkeys(costs) | {f"{key}_reason": _uncounted(entry, record) for key in costs}
     flags = ", ".join(taken.flags)
     doubts = ", ".join(flag for flag in taken.flags if flag != "quick") or None
     return {
@@ -91,15 +91,22 @@ def _costs(entry: Entry, record: Record, taken: Measured) -> Row:
     }
 
 
+def _uncounted(entry: Entry, record: Record) -> str:
+    """Why a system has no costs: it has no network, or none that can be made."""
+    if entry.card.members:
+        return record.missing.get(entry.card.name, "its networks were not counted")
+    return "no network, scores alone"
+
+
 def _reductions(entry: Entry, record: Record) -> Row:
     row: Row = {}
     for rule in RULES:
-        own = parameters(entry.card, entry.operations, rule)
         for winner in winners(record):
-            if not (entry.members and winner.members):
+            if without := next((each for each in (entry, winner) if not each.members), None):
                 row[reduction_key(rule, winner)] = None
-                row[f"{reduction_key(rule, winner)}_reason"] = "no network, scores alone"
+                row[f"{reduction_key(rule, winner)}_reason"] = _uncounted(without, record)
                 continue
+            own = parameters(entry.card, entry.operations, rule)
             same = winner.card.name == entry.card.name
             other = parameters(winner.card, winner.operations, rule)
             row[reduction_key(rule, winner)] = None if same else reduction(own, other)

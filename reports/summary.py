@@ -8,6 +8,7 @@ from evaluate.audit import Audit
 from evaluate.operating import OperatingPoints
 from evaluate.paired import ALPHA, Difference, against
 from evaluate.protocols import OperatingPoint, named
+from evaluate.provenance import RANDOM
 from evaluate.scores import Metric, Scores, SystemScores
 from evaluate.skipped import note
 from evaluate.subgroups import Subgroups
@@ -51,12 +52,19 @@ def _summary(record: Record, scores: Scores) -> Table:
         rows,
         (
             *note(scores.skipped, scores.n),
+            *meaningless(scores),
             *_separation(record, scores, titles, name),
             *_thresholds(scores),
             *(_caveats(record.audit) if record.audit else ()),
             *(_gaps(record.clinical.subgroups) if record.clinical and record.clinical.subgroups else ()),
         ),
     )
+
+
+def meaningless(scores: Scores) -> list[str]:
+    """Whose networks have random weights, which no rank or difference may let forget."""
+    titles = [each.title for each in scores.systems if any(n.startswith(RANDOM) for n in each.notes)]
+    return [f"{RANDOM}, so the scores mean nothing: {', '.join(titles)}."] if titles else []
 
 
 def _area(system: SystemScores) -> float:

@@ -294,6 +294,32 @@ def test_ctrl_c_ends_with_130_and_one_line_and_the_same_command_goes_on(tmp_path
     assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".json"], "no half files"
 
 
+def test_ctrl_c_before_a_command_runs_is_one_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While `cli` is imported, and while the words of the command line are read."""
+    code = """
+import sys
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == "reports.commands.weights":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+import cli
+"""
+    begun = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (begun.returncode, begun.stderr) == (130, "Error: stopped before anything began\n")
+
+    def stop(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo, "add_folder", stop)
+    for words in (["--zoo", tmp_path, "list"], ["list", "--zoo", tmp_path]):
+        result = run(*words)
+        assert result.exit_code == 130
+        assert result.output == "Error: stopped; what was finished is kept, the same command goes on\n"
+
+
 def test_the_readme_lists_every_exit_code() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for code, meaning in cli.EXIT_CODES.items():

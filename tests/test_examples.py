@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 import cli
 import zoo
@@ -89,12 +92,57 @@ def test_the_package_is_installed_checked_run_compared_and_gated(
         run(environment, "cli", "gate", tmp_path / "out", tmp_path / "out")
 
 
-def test_the_ci_file_calls_what_exists() -> None:
+def steps() -> list[str]:
+    """What the example's CI runs, one script after the other."""
     text = (PACKAGE / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
-    (line,) = re.findall(r"run: melanoma-zoo (.+?) >", text)
-    words = line.split()
-    known = {option for each in cli.main.commands[words[0]].params for option in each.opts}
-    assert {word for word in words if word.startswith("--")} <= known
+    return [step["run"] for step in yaml.safe_load(text)["jobs"]["test"]["steps"] if "run" in step]
+
+
+def test_the_ci_file_calls_what_exists() -> None:
+    lines = re.findall(r"^ *melanoma-zoo ([^|>\n]+)", "\n".join(steps()).replace("\\\n", ""), re.MULTILINE)
+    assert {line.split()[0] for line in lines} == {"check", "predict", "compare", "report", "gate"}
+    for line in lines:
+        name, *words = shlex.split(line)
+        known = {option for each in cli.main.commands[name].params for option in each.opts}
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+@pytest.mark.slow
+def test_the_ci_file_gates_from_its_second_run_on(environment: Path, tmp_path: Path) -> None:
+    """Its own script in a repository of its own: a first commit, and one that makes the network larger."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    install = f"{sys.executable} -m pip --python {environment} install --no-deps --no-build-isolation --disable-pip-version-check"
+    for name, does in {"pip": f'shift; exec {install} "$@"', "melanoma-zoo": f'exec {environment} -m cli "$@"'}.items():  # fmt: skip
+        (tools / name).write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
+        (tools / name).chmod(0o755)
+    repository = tmp_path / "repository"
+    shutil.copytree(PACKAGE, repository, ignore=shutil.ignore_patterns("__pycache__", "build", "dist"))
+    own = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.c", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b.c"}  # fmt: skip
+    env = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "GITHUB_STEP_SUMMARY")
+    }
+    env |= own | {"PATH": f"{tools}:{env['PATH']}", "COLUMNS": "200"}
+    (script,) = [step for step in steps() if "gate" in step]
+
+    def commit_and_run() -> subprocess.CompletedProcess[str]:
+        commands = "git add --all && git commit --quiet --message x"
+        subprocess.run(["bash", "-c", commands], check=True, cwd=repository, env=env)
+        # As GitHub runs it.
+        return subprocess.run(["bash", "-e", "-o", "pipefail", "-c", script], cwd=repository, env=env, capture_output=True, text=True)  # fmt: skip
+
+    subprocess.run(["git", "init", "--quiet"], check=True, cwd=repository, env=env)
+    (repository / ".gitignore").write_text("scores\nnow\nbefore\nbuild\n__pycache__\n", encoding="utf-8")
+    first = commit_and_run()
+    assert first.returncode == 0, first.stderr
+    assert "::notice::the first commit" in first.stdout
+    assert (repository / "now" / "page.html").is_file()
+    card = repository / "spotnet" / "cards" / "spotnet.toml"
+    card.write_text(card.read_text(encoding="utf-8").replace("width = 16", "width = 20"), encoding="utf-8")
+    second = commit_and_run()
+    assert second.returncode == 1, second.stdout + second.stderr
+    assert "::error" in second.stdout
+    assert "parameters (networks)" in second.stdout
 
 
 def test_the_card_alone_builds_and_is_complete() -> None:

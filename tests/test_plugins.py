@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from click.testing import CliRunner
 
 import cli
 import zoo
+from reports.page.build import page
+from reports.record import load
+from reports.rows import rows
 from zoo import registry
 from zoo.errors import CardError, InputError, UnknownNameError
 
@@ -249,3 +253,52 @@ def test_an_unknown_name_is_still_told_with_the_nearest(site: Path) -> None:
     write(install(site, "plug_g"), "alien", "plug_g.nets:build")
     with pytest.raises(UnknownNameError, match="did you mean alien"):
         zoo.card("aliens")
+
+
+def test_the_environment_names_folders_for_every_command(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    write(tmp_path / "one", "own_net", "own_nets:build")
+    write(tmp_path / "two", "own_other", "own_others:build")
+    folders = [tmp_path / "one", tmp_path / "gone", tmp_path / "two"]
+    monkeypatch.setenv("MELANOMA_ZOO_PATH", ":".join(map(str, folders)))
+    assert {"own_net", "own_other"} <= set(run("list", "own*").split())
+    assert zoo.origin("own_net") == f"{tmp_path / 'one'}, own_net.toml"
+    assert next(m for m in caplog.messages if "gone: there is no such folder" in m).startswith("left out: MELANOMA_ZOO_PATH: ")  # fmt: skip
+    caplog.clear()
+    assert [each.name for each in zoo.add_folder(tmp_path / "one")] == ["own_net"], "named twice is no clash"
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "builder", ["def build(member): raise ValueError('no width')", "import nothing_of_that_name"]
+)
+def test_a_builder_that_fails_costs_its_own_system_only(site: Path, tmp_path: Path, builder: str) -> None:
+    write(install(site, "plug_h"), "alien", "plug_h.nets:build", title="Alien")
+    write(install(site, "plug_i", builder), "broken", "plug_i.nets:build", title="Broken")
+    run("compare", "broken", "alien", "first_place", "--no-latency", "--no-predictions", "--output", str(tmp_path / "out"))  # fmt: skip
+    record = load(tmp_path / "out" / "record.json")
+    found = {row["system"]: row for row in rows(record)}
+    assert found["alien"]["macs_pass"] == 768 * 2
+    assert found["broken"]["macs_pass"] is None
+    for key in ("macs_pass", "parameters_networks", "reduction_networks_first_place"):
+        assert "its builder plug_i.nets:build" in found["broken"][f"{key}_reason"]
+    assert "n/a (cannot be counted: net: its builder" in (tmp_path / "out" / "comparison.md").read_text()
+    assert page(record)
+    assert "alien" in run("count", "alien", "broken", "--json")
+    assert "its builder plug_i.nets:build" in run("count", "broken", code=3)
+
+
+def test_a_network_that_cannot_be_made_is_not_run(site: Path, tmp_path: Path, draw) -> None:
+    write(install(site, "plug_j"), "alien", "plug_j.nets:build")
+    write(install(site, "plug_k", "def build(member): return 7"), "broken", "plug_k.nets:build")
+    for number in range(4):
+        draw(tmp_path / "photos" / f"I_{number}.jpg", number)
+    (tmp_path / "photos" / "labels.csv").write_text("image,target\nI_0,1\nI_1,0\nI_2,1\nI_3,0\n")
+    words = ("compare", "--no-latency", "--test-set", str(tmp_path / "photos"), "--untrained", "0", "--resamples", "40")  # fmt: skip
+    shown = run(*words, "broken", "alien", "--format", "json")
+    answer = json.loads(shown[shown.index("{\n") : shown.rindex("}") + 1])
+    found = {row["system"]: row for row in answer["systems"]}
+    assert found["alien"]["roc_auc"] is not None
+    assert "returned int" in found["broken"]["roc_auc_reason"]
+    assert "returned int" in run(*words, "broken", code=3)

@@ -235,6 +235,37 @@ def test_compare_runs_what_has_weights_and_names_the_rest(
     assert "n/a (weights not found: " in printed
 
 
+def test_compare_runs_the_rest_with_random_weights_where_asked(
+    tiny: System, trained: Path, images: Path
+) -> None:
+    words = ("compare", "tiny", "timm:test_resnet", "--no-latency", "--test-set", images, "--limit", "12", "--resamples", "40")  # fmt: skip
+    refused = run(*words)
+    assert refused.exit_code == 3
+    assert "--untrained SEED runs such systems with random weights" in refused.stderr
+    result = run(*words, "--weights", trained, "--untrained", "4", "--format", "markdown")
+    assert result.exit_code == 0, result.output
+    assert "Untrained weights, so the scores mean nothing: timm:test_resnet." in result.stdout
+    assert "timm:test\\_resnet: Untrained weights (seed 4)" in result.stdout or "(seed 4)" in result.stdout
+    without = run("compare", "tiny", "--untrained", "0", "--no-latency")
+    assert without.exit_code == 2
+    assert "--untrained is about networks that are run" in without.stderr
+
+
+def test_a_trial_on_the_first_images_is_scored_with_the_whole_table(
+    tiny: System, images: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "tiny.parquet"
+    made = run(
+        "predict", "tiny", "--test-set", images, "--untrained", "0", "--limit", "12", "--output", output
+    )
+    assert made.exit_code == 0, made.output
+    scored = run("score", output, "--labels", images / "table.csv", "--resamples", "40", "--json")
+    assert scored.exit_code == 0, scored.output
+    answer = json.loads(scored.stdout)
+    assert (answer["n"], len(answer["skipped"])) == (12, 28)
+    assert set(answer["skipped"].values()) == {"beyond the limit of 12"}
+
+
 def test_fetched_weights_are_found_by_themselves(
     tiny: System, trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

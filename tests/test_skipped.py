@@ -26,6 +26,7 @@ from evaluate.audit import audit
 from evaluate.clinical import Request, clinical
 from evaluate.development import read_development
 from evaluate.points import POINTS
+from evaluate.published import write_published
 from evaluate.skipped import note, without_skipped
 from reports import clinical as clinic
 from reports.record import load
@@ -245,3 +246,50 @@ def test_the_record_carries_it(folder, made_up, tmp_path):
         "--resamples", 50,
     )  # fmt: skip
     assert "n/a, and left out" not in alone
+
+
+def test_a_csv_of_our_own_says_what_was_skipped_and_comes_back(made_up, labels, tmp_path):
+    (each,) = [each for each in find(made_up / "predictions")[0] if each.system == "sge_b3"]
+    table = each.table.assign(member="9c_SGE-b3_384_384_35ep", fold=0)
+    table.loc[table["image"].isin(SKIPPED), "score"] = np.nan
+    metadata = {"skipped": SKIPPED, "weights": [{"member": "a", "fold": 0, "untrained_seed": 3}]}
+    ours = Predictions(system="sge_b3", kind="probability", table=table, metadata=metadata)
+    write_published(ours, None, tmp_path / "sge_b3.csv")
+    read = read_predictions(tmp_path / "sge_b3.csv")
+    assert read.skipped == SKIPPED
+    assert "Untrained weights: the scores mean nothing." in read.notes
+    found = score([read], labels, resamples=40)
+    assert found.skipped == SKIPPED
+    assert found.n == 78
+    shown = CliRunner().invoke(cli.main, ["score", str(tmp_path / "sge_b3.csv"), "--labels", str(made_up / "labels.csv"), "--resamples", "40"], env={"COLUMNS": "250"})  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    assert SAYS in shown.output
+
+
+def test_an_empty_score_of_a_csv_is_no_skipped_image(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("image_name,target\nA,0.5\n\nB,n/a\nC,0.2\n", encoding="utf-8")
+    assert read_predictions(path).skipped == {"B": "n/a in the file"}
+    path.write_text("image_name,target,skipped\nA,0.5,\nB,,missing\n", encoding="utf-8")
+    with pytest.raises(InputError, match="row 3: the score nan of B is not a finite number"):
+        read_predictions(path)
+
+
+def test_predictions_of_the_first_images_are_scored_on_these_for_all(made_up, labels, folder):
+    """Only where the file says that a limit was asked for: else a missing row is a mistake."""
+    few = labels.table.index[:30]
+    path = folder / "sge_b3.parquet"
+    read = read_predictions(path)
+    cut = read.table[read.table["image"].isin(few)]
+    write_predictions(Predictions(system="sge_b3", kind=read.kind, table=cut, metadata={"skipped": SKIPPED, "limit": 30}), path)  # fmt: skip
+    found = score(find(folder)[0], labels, resamples=40)
+    assert found.n == 28
+    assert len(found.skipped) == 52
+    said = note(found.skipped, found.n)[0]
+    assert said.startswith("52 of 80 lesion images are n/a, and left out for all systems: 50 images such as ")
+    assert "(beyond the limit of 30), ISIC_0000003 (cut short)" in said
+    (warning,) = [each for each in audit(find(folder)[0], labels).findings if each.check == "skipped_images"]
+    assert "50 images such as" in warning.found
+    write_predictions(Predictions(system="sge_b3", kind=read.kind, table=cut, metadata={"skipped": SKIPPED}), path)  # fmt: skip
+    with pytest.raises(InputError, match=r"50 such images.*give a table of the images that are meant"):
+        score(find(folder)[0], labels, resamples=40)

@@ -1,13 +1,15 @@
 """Systems of other packages and folders: their cards, found without importing any of their code.
 
 A package says in its metadata where its cards are, under the entry-point group
-`melanoma_zoo.systems`; a folder is named for one command. A card that cannot be taken is named on
+`melanoma_zoo.systems`; a folder is named for one command, or for all in the environment variable
+`MELANOMA_ZOO_PATH`. A card that cannot be taken is named on
 the log and left out, and the others are taken.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +24,9 @@ from zoo.errors import CardError, InputError
 
 GROUP = "melanoma_zoo.systems"
 """The entry-point group. The value of an entry is a package whose folder holds cards, in itself or in `cards`."""
+
+ENVIRONMENT = "MELANOMA_ZOO_PATH"
+"""The environment variable with folders of cards, separated as those of PATH are."""
 
 _NOT_CARDS = ("pyproject.toml",)
 
@@ -44,6 +49,15 @@ def installed() -> Iterator[Found]:
             leave_out(where, error)
             continue
         yield from _read(files, where)
+
+
+def in_environment() -> Iterator[Found]:
+    """The cards of the folders that `ENVIRONMENT` names."""
+    for name in filter(None, os.environ.get(ENVIRONMENT, "").split(os.pathsep)):
+        try:
+            yield from in_folder(Path(name).expanduser())
+        except InputError as error:
+            leave_out(ENVIRONMENT, error)
 
 
 def in_folder(folder: Path) -> Iterator[Found]:

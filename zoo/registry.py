@@ -147,7 +147,7 @@ def add_folder(folder: Path | str) -> list[System]:
     added: list[System] = []
 
     def take(system: System, where: str) -> None:
-        if _folders.get(system.name, (None, ""))[1] != where:
+        if {**_installed(), **_folders}.get(system.name, (None, ""))[1] != where:
             _refuse_taken(system, _all())
         _folders[system.name] = system, where
         added.append(system)
@@ -243,6 +243,7 @@ def _installed() -> dict[str, tuple[System, str]]:
         found[system.name] = system, where
 
     plugins.add(plugins.installed(), take)
+    plugins.add(plugins.in_environment(), take)
     return found
 
 

@@ -6,8 +6,8 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,10 @@ from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from zoo.card import System
+
+
+STOPPED = "stopped; what was finished is kept, the same command goes on"
+"""What Ctrl-C is answered with."""
 
 
 class Failure(click.ClickException):
@@ -51,7 +55,7 @@ class Command(click.Command):
         except MelanomaZooError as error:
             raise Failure(str(error), error.exit_code) from error
         except (KeyboardInterrupt, click.Abort) as error:
-            raise Failure("stopped; what was finished is kept, the same command goes on", 130) from error
+            raise Failure(STOPPED, 130) from error
         except BrokenPipeError:
             # The reader of a pipe (`| head`) went away: nothing is wrong, and nobody reads on.
             # What is still in the buffer must not fail once more when the interpreter ends.
@@ -78,7 +82,8 @@ def own_options() -> list[click.Option]:
             expose_value=False,
             is_eager=True,
             callback=_add_folders,
-            help="Folder of cards (and builders) of your own, for this command; may be repeated.",
+            help="Folder of cards (and builders) of your own, for this command; may be repeated. The "
+            "environment variable MELANOMA_ZOO_PATH names folders for all commands.",
         ),
         click.Option(
             ["--debug"],
@@ -136,6 +141,25 @@ class Group(click.Group):
     """A group whose commands fail as those beside it do."""
 
     command_class = Command
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Reads the words before a command's name."""
+        with _stoppable():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, context: click.Context) -> Any:
+        """Reads a command's words and runs it."""
+        with _stoppable():
+            return super().invoke(context)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C while words are read and their systems looked up, before the command itself runs."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Failure(STOPPED, 130) from error
 
 
 def chosen(names: Sequence[str]) -> list[System]:

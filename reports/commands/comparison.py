@@ -34,10 +34,16 @@ if TYPE_CHECKING:
     help="Where networks run and latency is measured.",
 )
 @running_options
+@click.option(
+    "--untrained",
+    type=click.IntRange(min=0),
+    metavar="SEED",
+    help="Random weights for systems without trained files, for trials.",
+)
 @clinical_options
 def compare(
     systems: tuple[str, ...], request: Request, test_set: Path | None, weights: Path | None,
-    limit: int | None, on_error: str, views: int | None, precision: str, batch_size: int | None, workers: int | None,
+    untrained: int | None, limit: int | None, on_error: str, views: int | None, precision: str, batch_size: int | None, workers: int | None,
     engine: str, drift: int | None, **options: Any,
 ) -> None:  # fmt: skip
     """Compare SYSTEMS (all by default): parameters, operations, latency, and scores where given.
@@ -52,11 +58,12 @@ def compare(
       melanoma-zoo compare --predictions DIR --labels TABLE --output out
       melanoma-zoo compare --predictions DIR --labels TABLE --at sensitivity=0.9 --subgroups
       melanoma-zoo compare --test-set DIR --weights DIR --output out
+      melanoma-zoo compare sge_b3 timm:resnet18 --test-set DIR --untrained 0 --views 1 --limit 20
     """
     from reports.comparison import compare as run
 
     running = {
-        "views": views, "on_error": on_error, "limit": limit, "precision": precision, "batch_size": batch_size, "workers": workers,
+        "untrained": untrained, "views": views, "on_error": on_error, "limit": limit, "precision": precision, "batch_size": batch_size, "workers": workers,
         "engine": engine, "drift": drift,
     }  # fmt: skip
     _report(

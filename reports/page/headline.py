@@ -11,6 +11,7 @@ from evaluate.words import many
 from reports.charts.systems import main_scores
 from reports.figures import estimate, fewer
 from reports.record import Record, Word
+from reports.summary import meaningless
 
 _VERDICTS: dict[Word, tuple[str, str]] = {
     "holds": ("holds", "hold"),
@@ -26,7 +27,7 @@ def headline(record: Record) -> list[str]:
     """Which system scores highest, the smallest that cannot be told apart from it, and what the audit says."""
     scores = main_scores(record)
     said = (
-        [*_best(record, scores)]
+        [*meaningless(scores), *_best(record, scores)]
         if scores
         else [f"No system has scores: {record.unscored or 'none were given'}."]
     )
@@ -97,4 +98,5 @@ def _shown(found: Difference, system: SystemScores) -> str:
 
 def _size(record: Record, system: str) -> int | None:
     entry = record.entry(system)
-    return parameters(entry.card, entry.operations, record.settings.rule) if entry else None
+    counted = entry is not None and entry.members
+    return parameters(entry.card, entry.operations, record.settings.rule) if entry and counted else None
