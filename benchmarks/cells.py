@@ -19,6 +19,7 @@ Scenario = Literal["latency", "throughput", "end-to-end"]
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 MemoryFormat = Literal["contiguous", "channels-last"]
+Engine = Literal["torch", "onnxruntime", "openvino"]
 
 SCENARIOS: tuple[str, ...] = get_args(Scenario)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -60,6 +61,7 @@ class Variant:
         memory_format: Order of the elements of weights and pixels.
         threads: Threads of an operator on the CPU.
         compiled: Whether torch.compile ran over it.
+        engine: The library that runs it. Others than torch have their own memory format.
     """
 
     device: Device = "cpu"
@@ -67,6 +69,7 @@ class Variant:
     memory_format: MemoryFormat = "contiguous"
     threads: int = 1
     compiled: bool = False
+    engine: Engine = "torch"
 
     @classmethod
     def of(cls, row: Row) -> Variant:
@@ -77,6 +80,8 @@ class Variant:
     def parts(self) -> tuple[str, ...]:
         """Each of them in a word; threads are empty on a GPU."""
         threads = f"{self.threads} thread{'s' * (self.threads > 1)}" if self.device == "cpu" else ""
+        if self.engine != "torch":
+            return self.device, threads, self.precision, "", self.engine
         how = "compiled" if self.compiled else "eager"
         return self.device, threads, self.precision, self.memory_format, how
 
@@ -92,13 +97,17 @@ class Variant:
     @property
     def reference(self) -> bool:
         """Whether it is what others' accuracy is compared with: fp32, contiguous, eager."""
-        return (self.precision, self.memory_format, self.compiled) == ("fp32", "contiguous", False)
+        return self == Variant(device=self.device, threads=self.threads)
 
     @property
     def impossible(self) -> str:
         """Why no machine could run it; empty where one could."""
         if self.device == "cpu" and self.precision == "tf32":
             return "TF32 is a mode of CUDA GPUs"
+        if self.device == "cuda" and self.engine != "torch":
+            return f"{self.engine} runs networks on CPUs only"
+        if self.engine == "onnxruntime" and self.precision != "fp32":
+            return f"onnxruntime has no {self.precision} on a CPU"
         return ""
 
 
@@ -163,6 +172,10 @@ def key(cell: Cell, machine: Machine, turn: int = 0, repeat: int = 0) -> str:
     fields = cell.fields()
     if cell.builder == STANDARD:
         fields["members"] = [specification(member, pixels=bool(cell.images)) for member in cell.members]
+    if cell.variant.engine != "torch":
+        from zoo.engines import versions
+
+        fields["packages"] = versions(cell.variant.engine)
     fields["images"] = [_digest(Path(image)) for image in cell.images]
     code = [_source(module) for module in (*_CODE, *_outside(cell))]
     content = json.dumps([fields, asdict(machine), turn, repeat, code], sort_keys=True, default=list)
@@ -187,7 +200,10 @@ def specification(member: Mapping[str, Any], *, pixels: bool = False) -> dict[st
 def _outside(cell: Cell) -> Sequence[str]:
     """Modules outside this room whose code decides a cell too."""
     named = (cell.builder, cell.reader)
-    return [call.partition(":")[0] for call in named if call and call != STANDARD]
+    others = [call.partition(":")[0] for call in named if call and call != STANDARD]
+    return (
+        others if cell.variant.engine == "torch" else [*others, "zoo.engines", "zoo.export", "zoo.sessions"]
+    )
 
 
 @cache

@@ -118,6 +118,7 @@ class Line:
             memory_format=variant.memory_format,
             threads=variant.threads,
             compiled=variant.compiled,
+            engine=variant.engine,
             batch_asked=None if self.swept else batch,
             sweep=self.swept.found if self.swept else {},
             sweep_end=self.swept.end if self.swept else "",
@@ -193,4 +194,4 @@ def sweeps(cell: Cell, options: Options) -> bool:
 
 def ceiling_variant(variant: Variant) -> Variant:
     """The variant whose ceilings hold for it."""
-    return replace(variant, memory_format="contiguous", compiled=False)
+    return replace(variant, memory_format="contiguous", compiled=False, engine="torch")

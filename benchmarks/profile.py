@@ -86,7 +86,17 @@ def raw_samples(asked: Iterable[Line], options: Options, taker: Taker) -> list[d
     return found
 
 
-_ABOUT = ("system", "network", "scenario", "device", "precision", "memory_format", "threads", "compiled")
+_ABOUT = (
+    "system",
+    "network",
+    "scenario",
+    "device",
+    "precision",
+    "memory_format",
+    "threads",
+    "compiled",
+    "engine",
+)
 
 
 def _with_batches(asked: list[Line], options: Options, taker: Taker, step: Progress) -> list[Line]:

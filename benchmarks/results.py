@@ -136,6 +136,7 @@ class Row:
         memory_format: `contiguous` or `channels-last`.
         threads: Threads of an operator on the CPU.
         compiled: Whether torch.compile ran over it.
+        engine: The library that ran it.
         how: `measured`, or `summed` from the latencies of the members.
         batch_asked: Images per pass that were asked for; None where a sweep chose them.
         batch: Images per pass.
@@ -184,6 +185,7 @@ class Row:
     memory_format: str
     threads: int
     compiled: bool
+    engine: str = "torch"
     how: str = "measured"
     batch_asked: int | None = None
     batch: int | None = None

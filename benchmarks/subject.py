@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter_ns
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from benchmarks.cells import ASSEMBLED, Cell, Variant
 from benchmarks.worker import STANDARD, imported
 from zoo import runtime
+
+if TYPE_CHECKING:
+    from zoo.card import Member
 
 T = TypeVar("T")
 
@@ -96,10 +99,15 @@ def prepare(cell: Cell) -> Subject:
 
 def build(cell: Cell, member: Mapping[str, Any], device: torch.device) -> nn.Module:
     """A member's network in a cell's variant."""
+    variant = cell.variant
     network: nn.Module = imported(cell.builder)(member_of(member, cell.builder)).eval().to(device)
-    if cell.variant.memory_format == "channels-last":
+    if variant.engine != "torch":
+        from zoo import engines  # a machine that only times torch may lack what it needs
+
+        return engines.prepare(network, _of_card(member), variant.engine, variant.precision, "cpu")
+    if variant.memory_format == "channels-last":
         network = network.to(memory_format=torch.channels_last)
-    if cell.variant.compiled:
+    if variant.compiled:
         network = torch.compile(network, dynamic=False)  # type: ignore[assignment]
     return network
 
@@ -107,15 +115,19 @@ def build(cell: Cell, member: Mapping[str, Any], device: torch.device) -> nn.Mod
 def member_of(fields: Mapping[str, Any], builder: str = STANDARD) -> Any:
     """A member from the fields of its card; for the standard assembly what that reads of them will do."""
     if builder != STANDARD or fields.get("network", ASSEMBLED) != ASSEMBLED:
-        import msgspec
-
-        from zoo.card import Member
-
-        return msgspec.convert(fields, Member)
+        return _of_card(fields)
     attention = [SimpleNamespace(**each) for each in fields.get("attention") or ()]
     metadata = SimpleNamespace(**fields["metadata"]) if fields.get("metadata") else None
     plain = {"network": ASSEMBLED, "pool": "average", **fields, "attention": attention, "metadata": metadata}
     return SimpleNamespace(**plain)
+
+
+def _of_card(fields: Mapping[str, Any]) -> Member:
+    import msgspec
+
+    from zoo.card import Member
+
+    return msgspec.convert(fields, Member)
 
 
 def autocast(variant: Variant) -> AbstractContextManager[Any]:
@@ -142,6 +154,7 @@ def settings(variant: Variant, allocator: str) -> dict[str, str]:
         "autocast": str(_HALF.get(variant.precision, "off")).removeprefix("torch."),
         "memory format": variant.memory_format,
         "compiled": str(variant.compiled),
+        "engine": variant.engine,
         "allocator": allocator,
     }
 

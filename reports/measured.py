@@ -148,7 +148,7 @@ def _latencies(record: Record, system: str | None = None) -> list[Row]:
 def _shown(record: Record) -> str | None:
     """The variant that is shown: of those that most networks were timed in, the plainest.
 
-    Plain is fp32, contiguous and eager; a GPU is taken before a CPU, and more threads before fewer.
+    Plain is torch in fp32, contiguous and eager; a GPU is taken before a CPU, and more threads before fewer.
     None where no network of the record was profiled.
     """
     names = {entry.card.name for entry in record.entries}
@@ -161,6 +161,7 @@ def _shown(record: Record) -> str | None:
         first = found[name][0]
         return (
             -len(found[name]),
+            first.engine != "torch",
             first.compiled,
             first.precision != "fp32",
             first.memory_format != "contiguous",

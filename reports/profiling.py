@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.cells import Device, MemoryFormat, Precision, Scenario, Variant
+from benchmarks.cells import Device, Engine, MemoryFormat, Precision, Scenario, Variant
 from benchmarks.estimate import Entry
 from benchmarks.estimate import plan as entries
 from benchmarks.lines import Options, Target
@@ -47,6 +47,7 @@ class Asked:
         threads: Numbers of threads on the CPU, `all` for its physical cores; one thread and all where
             empty, and all alone where quick.
         compiled: Run each network under torch.compile too.
+        engines: What runs networks.
         batch: Images per batch; None lets a sweep choose.
         member: Only this member of the system.
         images: Folder of real images.
@@ -64,6 +65,7 @@ class Asked:
     memory_formats: tuple[MemoryFormat, ...] = ("contiguous",)
     threads: tuple[str, ...] = ()
     compiled: bool = False
+    engines: tuple[Engine, ...] = ("torch",)
     batch: int | None = None
     member: str | None = None
     images: Path | None = None
@@ -250,12 +252,18 @@ def _variants(asked: Asked, devices: Sequence[Device]) -> list[Variant]:
         raise UsageError(
             f"--threads {max(threads)}: this machine has {processors} processors; ask for no more"
         )
+    ways: list[dict[str, Any]] = []
+    for engine in asked.engines:
+        # Others than torch order memory by themselves, and compile by themselves.
+        orders = asked.memory_formats if engine == "torch" else ("contiguous",)
+        compiled = (False, True) if asked.compiled and engine == "torch" else (False,)
+        ways += [
+            {"memory_format": order, "compiled": each, "engine": engine}
+            for order, each in product(orders, compiled)
+        ]
     return [
-        Variant(
-            device=device, precision=precision, memory_format=memory_format, threads=number, compiled=compiled
-        )
-        for device, precision, memory_format in product(devices, asked.precisions, asked.memory_formats)
-        for compiled in ([False, True] if asked.compiled else [False])
+        Variant(device=device, precision=precision, threads=number, **way)
+        for device, precision, way in product(devices, asked.precisions, ways)
         for number in (threads if device == "cpu" else [everything])
     ]
 

@@ -97,6 +97,30 @@ def test_every_combination_is_a_row(found: Profile) -> None:
 
 
 @pytest.mark.slow
+def test_an_engine_is_a_row_and_what_it_cannot_run_is_told(counts: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    done = run(
+        "profile", "Tiny", "--counts", counts, "--quick", "--threads", "1", "--member", "0", "--compile",
+        "--engine", "torch,onnxruntime", "--precision", "fp32,bf16", "--output", tmp_path,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    found = record.load(tmp_path / "record.json").profile
+    assert found is not None
+    rows = of(found, scenario="latency")
+    assert [(row.engine, row.precision, row.compiled) for row in rows] == [
+        ("torch", "fp32", False), ("torch", "fp32", True), ("onnxruntime", "fp32", False),
+        ("torch", "bf16", False), ("torch", "bf16", True), ("onnxruntime", "bf16", False),
+    ]  # fmt: skip
+    ran, refused = rows[2], rows[5]
+    assert ran.error == ""
+    assert ran.ms
+    assert ran.settings["engine"] == "onnxruntime"
+    assert 0 < ran.drift < 1e-5
+    assert refused.error == "onnxruntime has no bf16 on a CPU"
+    assert "cpu, 1 thread, fp32, onnxruntime" in done.stdout
+
+
+@pytest.mark.slow
 def test_an_absent_gpu_is_told_in_its_rows_and_the_rest_goes_on(found: Profile) -> None:
     import torch
 

@@ -57,6 +57,7 @@ def _profile_options(command: F) -> F:
         click.option("--member", metavar="NAME|INDEX", help="Only this network of the system."),
         click.option("--batch-size", "batch", type=click.IntRange(min=1), metavar="N", help="Images per batch of throughput and end-to-end; by default throughput tries 1, 2, 4 and so on."),
         click.option("--compile", "compiled", is_flag=True, help="Run each network under torch.compile too."),
+        click.option("--engine", "engines", type=_Several("torch", "onnxruntime", "openvino"), default="torch", show_default=True, help="What runs networks; batch norms are folded in all but torch."),
         click.option("--threads", type=_Several("all", numbers=True), callback=lambda _, __, given: given or (), help="Threads on the CPU: 1,all by default, all with --quick."),
         click.option("--memory-format", "memory_formats", type=_Several("contiguous", "channels-last"), default="contiguous", show_default=True, help="Order of the elements of weights and pixels."),
         click.option("--precision", "precisions", type=_Several("fp32", "tf32", "bf16", "fp16"), default="fp32", show_default=True, help="Arithmetic: tf32 is CUDA's, bf16 and fp16 are autocast."),
