@@ -156,7 +156,7 @@ def test_a_leaderboard_mixes_nothing(record: Record) -> None:
     other = msgspec.structs.replace(record, lesions=msgspec.structs.replace(record.lesions, sha256="0" * 64))
     found = leaderboard(
         [Named("a", timed(record, "one", 10)), Named("b", record), Named("c", timed(other, "two", 5))]
-    )
+    ).tables
     rankings = [table for table in found if table.title.startswith("Ranking, clinical")]
     assert [sorted({row[2] for row in table.rows}) for table in rankings] == [["a", "b"], ["c"]]
     for table in rankings:
