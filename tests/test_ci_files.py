@@ -152,7 +152,13 @@ case "$*" in *--paginate*) cat "$GH_COMMENTS" ;; esac
 """Stands in for GitHub's program: it notes its words, and answers a question for comments from a file."""
 
 
-@pytest.mark.parametrize(("own", "said"), [("", "--method POST repos/a/b/issues/7/comments"), ("31\n42\n", "--method PATCH repos/a/b/issues/comments/42")])
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ("", "--method POST repos/a/b/issues/7/comments"),
+        ("31\n42\n", "--method PATCH repos/a/b/issues/comments/42"),
+    ],
+)
 def test_the_comment_replaces_its_own_and_no_other(tmp_path: Path, own: str, said: str) -> None:
     runner = Runner(tmp_path)
     (runner.clone / "out").mkdir(parents=True)

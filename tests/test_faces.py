@@ -206,7 +206,7 @@ def test_several_records(folder: Path, record: Record, tmp_path: Path) -> None:
     assert "| second" in run(folder, tmp_path / "second", "--format", "markdown").stdout
     written = run(folder, tmp_path / "second", "--format", "html", "--output", tmp_path / "board.html")
     assert written.exit_code == 0
-    assert '<td class="l">second</td>' in (tmp_path / "board.html").read_text(encoding="utf-8")
+    assert '<td class="l short">second</td>' in (tmp_path / "board.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
