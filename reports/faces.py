@@ -12,11 +12,11 @@ from reports.comment import comment
 from reports.gate.judge import Outcome, judge
 from reports.gate.pairs import Files
 from reports.gate.rules import read_rules
-from reports.leaderboard import Named, leaderboard
+from reports.leaderboard import Board, Named, leaderboard
 from reports.modelcard import write_cards
 from reports.outputs import FORMATS, text
 from reports.record import Record, load
-from reports.render import Table, delimited, latex, markdown
+from reports.render import delimited, latex, markdown
 from reports.thumbnails import with_thumbnails
 from zoo.errors import InputError, UsageError
 from zoo.files import replacing, write
@@ -119,15 +119,19 @@ PRINTED: dict[str, Callable[[Record], str]] = {
 """Faces that are text: printed, or written where a file is named."""
 
 
-def board(paths: Sequence[Path]) -> list[Table]:
+def board(paths: Sequence[Path], figures: Sequence[str] = ()) -> Board:
     """The leaderboard of several records, each called as the folder it is in.
+
+    Args:
+        paths: The records.
+        figures: Names of the figures that are shown; all where empty.
 
     Raises:
         InputError: One is no record.
         UsageError: Two have the same name.
     """
     files = [find_record(path) for path in paths]
-    return leaderboard([Named(_name(file), load(file)) for file in files])
+    return leaderboard([Named(_name(file), load(file)) for file in files], figures)
 
 
 def _name(file: Path) -> str:
@@ -135,22 +139,26 @@ def _name(file: Path) -> str:
     return folder if file.name == "record.json" and folder else file.stem
 
 
-def board_as(tables: Sequence[Table], style: str) -> str:
+SHORT = ("roc_auc", "average_precision", "specificity")
+"""Figures of a leaderboard on a terminal, which is narrow; every other form has all."""
+
+
+def board_as(found: Board, style: str) -> str:
     """The leaderboard as `html`, `markdown`, `latex` or `csv`.
 
     Raises:
         UsageError: It has no such form.
     """
     if style == "html":
-        from reports.page.build import tables_page
+        from reports.page.build import board_page
 
-        return tables_page("Leaderboard", tables)
+        return board_page(found)
     if style == "markdown":
-        return markdown(tables)
+        return markdown(found.tables)
     if style == "latex":
-        return latex(tables)
+        return latex(found.tables)
     if style == "csv":
-        return "\n".join(delimited(each.headers, [(each.title,), *each.rows]) for each in tables)
+        return "\n".join(delimited(each.headers, [(each.title,), *each.rows]) for each in found.tables)
     raise UsageError(
         f"several records make a leaderboard, which has no form {style}; take terminal, html, markdown, latex or csv"
     )

@@ -25,16 +25,39 @@ class Named(msgspec.Struct, frozen=True):
     record: Record
 
 
-class _Row(msgspec.Struct, frozen=True):
+class Ranked(msgspec.Struct, frozen=True):
     """A system with scores, and where it comes from."""
 
     source: Named
     scores: Scores
     system: SystemScores
 
+    @property
+    def entry(self) -> Entry | None:
+        """Its card and what it costs."""
+        return self.source.record.entry(self.system.system)
 
-def leaderboard(records: Sequence[Named]) -> list[Table]:
+
+class Board(msgspec.Struct, frozen=True):
+    """A leaderboard.
+
+    Attributes:
+        names: Names of the records.
+        tables: All tables, the rankings first.
+        rankings: Rows of each ranking of scores by the title of its table, the best first.
+    """
+
+    names: tuple[str, ...]
+    tables: tuple[Table, ...]
+    rankings: dict[str, tuple[Ranked, ...]]
+
+
+def leaderboard(records: Sequence[Named], figures: Sequence[str] = ()) -> Board:
     """A ranking for each test set and protocol, and one of time for each machine.
+
+    Args:
+        records: The records, with their names.
+        figures: Names of the figures that are shown; all of the protocol where empty.
 
     Figures of other lesions, protocols or machines are never in one ranking: they stand in sections
     of their own, which say why.
@@ -47,13 +70,22 @@ def leaderboard(records: Sequence[Named]) -> list[Table]:
         raise UsageError(
             f"two records are called {next(n for n in names if names.count(n) > 1)}; rename a folder"
         )
-    sections: dict[tuple[str, str], list[_Row]] = {}
+    sections: dict[tuple[str, str], list[Ranked]] = {}
     for each in records:
         for scores in each.record.scores:
             rows = sections.setdefault((scores.protocol, _lesions(each.record, scores)), [])
-            rows += [_Row(each, scores, system) for system in scores.systems]
-    tables = [_ranking(rows, list(sections)) for rows in sections.values()]
-    return [*tables, *_times(records), *_unscored(records), _sources(records)]
+            rows += [Ranked(each, scores, system) for system in scores.systems]
+    ranked = [tuple(sorted(rows, key=_falling)) for rows in sections.values()]
+    tables = [_ranking(rows, list(sections), figures) for rows in ranked]
+    return Board(
+        names=tuple(names),
+        tables=(*tables, *_times(records), *_unscored(records), _sources(records)),
+        rankings={table.title: rows for table, rows in zip(tables, ranked, strict=True)},
+    )
+
+
+def _falling(row: Ranked) -> float:
+    return -(row.system.metrics["roc_auc"].value or float("-inf"))
 
 
 def _lesions(record: Record, scores: Scores) -> str:
@@ -61,12 +93,15 @@ def _lesions(record: Record, scores: Scores) -> str:
     return record.lesions.sha256 if record.lesions else f"labels {scores.labels_sha256} {scores.n}"
 
 
-def _ranking(rows: Sequence[_Row], sections: Sequence[tuple[str, str]]) -> Table:
+def _ranking(rows: Sequence[Ranked], sections: Sequence[tuple[str, str]], figures: Sequence[str]) -> Table:
     first = rows[0]
     protocol = PROTOCOLS[first.scores.protocol]
-    ranked = sorted(rows, key=lambda row: -(row.system.metrics["roc_auc"].value or float("-inf")))
     several = len({row.source.name for row in rows}) > 1
-    columns = [column for column in protocol.columns if column.name in first.system.metrics]
+    columns = [
+        column
+        for column in protocol.columns
+        if column.name in first.system.metrics and (not figures or column.name in figures)
+    ]
     digest = _lesions(first.source.record, first.scores)
     return Table(
         f"Ranking, {protocol.title.lower()} protocol: {first.scores.n} lesions, {first.scores.positives} melanomas "
@@ -80,7 +115,7 @@ def _ranking(rows: Sequence[_Row], sections: Sequence[tuple[str, str]]) -> Table
                 _size(row),
                 *(estimated(row.system.metrics[column.name]) for column in columns),
             )
-            for place, row in enumerate(ranked, start=1)
+            for place, row in enumerate(rows, start=1)
         ),
         (
             "By ROC-AUC. A rank is no proof: systems whose intervals overlap may not be told apart.",
@@ -91,12 +126,12 @@ def _ranking(rows: Sequence[_Row], sections: Sequence[tuple[str, str]]) -> Table
     )  # fmt: skip
 
 
-def _size(row: _Row) -> str:
-    entry = row.source.record.entry(row.system.system)
+def _size(row: Ranked) -> str:
+    entry = row.entry
     return millions(parameters(entry.card, entry.operations, "networks")) if entry and entry.members else "–"
 
 
-def _apart(row: _Row, sections: Sequence[tuple[str, str]]) -> list[str]:
+def _apart(row: Ranked, sections: Sequence[tuple[str, str]]) -> list[str]:
     """Why other scores are not in this ranking."""
     own = (row.scores.protocol, _lesions(row.source.record, row.scores))
     reasons = []

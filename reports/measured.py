@@ -109,6 +109,8 @@ def _profiled(entry: Entry, record: Record, shown: str) -> Measured:
     profile = record.profile
     assert profile is not None
     rows = {row.network: row for row in _latencies(record, entry.card.name) if variant(row) == shown}
+    if entry.members and not rows:
+        return Measured(latency_reason="not profiled", energy_reason="not profiled")
     for member in entry.members:
         row = rows.get(member.name)
         if row is None or row.ms is None:

@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from reports.comment import MARKER
+
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "tests" / "example"
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
@@ -92,11 +94,12 @@ class Runner:
             "GITHUB_STEP_SUMMARY": str(self.summary), "GITHUB_OUTPUT": str(self.output), "GITHUB_ACTION_PATH": str(ROOT),
         }  # fmt: skip
 
-    def step(self, name: str, inputs: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    def step(self, name: str, inputs: dict[str, str], **others: str) -> subprocess.CompletedProcess[str]:
         step = next(each for each in ACTION["runs"]["steps"] if each.get("name") == name)
         given = {key: str(each.get("default", "")) for key, each in ACTION["inputs"].items()} | inputs
         values = {
-            key: given[text.removeprefix("${{ inputs.").removesuffix(" }}")] for key, text in step.get("env", {}).items()
+            key: others[key] if key in others else given[text.removeprefix("${{ inputs.").removesuffix(" }}")]
+            for key, text in step.get("env", {}).items()
         }  # fmt: skip
         return subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
@@ -140,6 +143,39 @@ def test_a_pull_request_that_makes_scores_worse(tmp_path: Path) -> None:
     assert gated.returncode == 1
     assert "::error title=melanoma-zoo gate::regression: SGE-B3: ROC-AUC" in gated.stdout
     assert runner.output.read_text(encoding="utf-8") == "verdict=regression\n"
+
+
+GH = """#!/bin/sh
+printf '%s\\n' "$*" >> "$GH_LOG"
+case "$*" in *--paginate*) cat "$GH_COMMENTS" ;; esac
+"""
+"""Stands in for GitHub's program: it notes its words, and answers a question for comments from a file."""
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ("", "--method POST repos/a/b/issues/7/comments"),
+        ("31\n42\n", "--method PATCH repos/a/b/issues/comments/42"),
+    ],
+)
+def test_the_comment_replaces_its_own_and_no_other(tmp_path: Path, own: str, said: str) -> None:
+    runner = Runner(tmp_path)
+    (runner.clone / "out").mkdir(parents=True)
+    (runner.clone / "out" / "comment.md").write_text(f"{MARKER}\ntext\n", encoding="utf-8")
+    program = tmp_path / "bin" / "gh"
+    program.write_text(GH)
+    program.chmod(0o755)
+    (tmp_path / "comments").write_text(own)
+    runner.environment |= {
+        "GH_LOG": str(tmp_path / "log"), "GH_COMMENTS": str(tmp_path / "comments"), "GITHUB_REPOSITORY": "a/b",
+    }  # fmt: skip
+    done = runner.step("Comment", {"output": "out"}, PULL_REQUEST="7", GH_TOKEN="")
+    assert done.returncode == 0, done.stderr
+    asked, written = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert 'select(.user.type == "Bot" and (.body | startswith(env.MARKER)))' in asked
+    assert said in written
+    assert written.endswith("--field body=@out/comment.md")
 
 
 def test_without_a_base_there_is_nothing_to_judge(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_leaderboard_mixes_nothing(record: Record) -> None:
     other = msgspec.structs.replace(record, lesions=msgspec.structs.replace(record.lesions, sha256="0" * 64))
     found = leaderboard(
         [Named("a", timed(record, "one", 10)), Named("b", record), Named("c", timed(other, "two", 5))]
-    )
+    ).tables
     rankings = [table for table in found if table.title.startswith("Ranking, clinical")]
     assert [sorted({row[2] for row in table.rows}) for table in rankings] == [["a", "b"], ["c"]]
     for table in rankings:
@@ -206,7 +206,7 @@ def test_several_records(folder: Path, record: Record, tmp_path: Path) -> None:
     assert "| second" in run(folder, tmp_path / "second", "--format", "markdown").stdout
     written = run(folder, tmp_path / "second", "--format", "html", "--output", tmp_path / "board.html")
     assert written.exit_code == 0
-    assert '<td class="l">second</td>' in (tmp_path / "board.html").read_text(encoding="utf-8")
+    assert '<td class="l short">second</td>' in (tmp_path / "board.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

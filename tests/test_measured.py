@@ -66,7 +66,7 @@ def test_sums_are_over_members_of_one_variant(record: Record) -> None:
     broken = found["second_place"]
     assert (broken.latency_ms, broken.energy_j) == (None, None)
     assert broken.latency_reason == "bee517: out of memory"
-    assert found["third_place"].latency_reason.endswith(": not profiled")
+    assert found["third_place"].latency_reason == "not profiled"
 
 
 def test_energy_that_no_counter_measured_says_so(record: Record) -> None:
@@ -129,7 +129,7 @@ def test_a_slower_profile_is_a_regression_and_a_shortened_one_is_not_judged(reco
 def test_a_leaderboard_ranks_the_times_of_one_machine(record: Record) -> None:
     found = leaderboard(
         [Named("a", profiled(record)), Named("b", profiled(record, ms=4.0)), Named("c", profiled(record, cpu="another"))]
-    )  # fmt: skip
+    ).tables  # fmt: skip
     times = [table for table in found if table.title.startswith("Ranking of latency")]
     assert [sorted({row[2] for row in table.rows}) for table in times] == [["a", "b"], ["c"]]
     assert [row[1:4] for row in times[0].rows][:2] == [("SGE-B3", "b", "4.00"), ("SGE-B3", "a", "8.00")]

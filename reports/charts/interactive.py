@@ -64,14 +64,24 @@ def _axis(axis: Axis, panel: Panel, name: str) -> dict[str, Any]:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers inside an axis: 1, 2 and 5 of each decade, fewer where that were many.
+    """Round numbers inside an axis: 1, 2 and 5 of each decade, fewer where that were many, evenly spaced in a narrow one.
 
     >>> ticks(8, 700)
     [10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
+    >>> ticks(10.4, 11.5)
+    [10.5, 11.0, 11.5]
     """
     steps: tuple[int, ...] = (1, 2, 5) if high / low < 200 else (1, 3) if high / low < 2000 else (1,)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
+    found = [tick for decade in decades for step in steps if low <= (tick := step * 10.0**decade) <= high]
+    if len(found) > 1:
+        return found
+    size = 10.0 ** math.floor(math.log10(high - low))
+    for step in (size / 2, size, 2 * size, 5 * size):
+        first, last = math.ceil(low / step), math.floor(high / step)
+        if last - first < 5:
+            break
+    return [float(f"{each * step:.6g}") for each in range(first, last + 1)]
 
 
 def extent(axis: Axis, panel: Panel, name: str) -> tuple[float, float]:
@@ -120,7 +130,7 @@ def _traces(series: Series, named: set[str]) -> Iterator[dict[str, Any]]:
     common = {
         "type": "scatter", "name": _text(series.name), "x": _values(series.x), "y": _values(series.y),
         "legendgroup": _text(series.name),
-        "showlegend": not series.labelled and series.name not in named and series.along == "y",
+        "showlegend": series.listed and not series.labelled and series.name not in named and series.along == "y",
     }  # fmt: skip
     named.add(series.name)
     ends = [(low, high) for low, high in zip(series.low, series.high, strict=True)]

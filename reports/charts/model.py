@@ -44,6 +44,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
         style: Which colour, marker and line: the same number in all figures for the same system.
         hollow: Whether it is what the others are measured against.
         labelled: Whether its name stands beside its last point.
+        listed: Whether it stands in the legend, where it is not labelled.
         notes: What is shown when a point is pointed at, beside its figures.
     """
 
@@ -57,6 +58,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     style: int
     hollow: bool = False
     labelled: bool = False
+    listed: bool = True
     notes: tuple[str, ...] = ()
 
 

@@ -81,11 +81,10 @@ def report(
             "--profile is for one record; a leaderboard takes the profile as one of its RECORDS"
         )
     if len(records) > 1:
-        board = faces.board(records)
         if style == "terminal":
-            print_tables(board)
+            print_tables(faces.board(records, faces.SHORT).tables)
         else:
-            _give(faces.board_as(board, style), output)
+            _give(faces.board_as(faces.board(records), style), output)
         return
     found = faces.read(records[0], images, profile)
     if style in faces.WRITTEN:

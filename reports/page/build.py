@@ -6,19 +6,20 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 from reports.charts.all import charts
+from reports.charts.board import board_charts
 from reports.charts.interactive import HEIGHT, figure
 from reports.charts.model import Chart
 from reports.charts.systems import main_scores
+from reports.leaderboard import Board
 from reports.page.headline import headline
 from reports.page.sections import sections
 from reports.page.table import sortable
 from reports.record import Record
-from reports.render import Table, printable
+from reports.render import printable
 
 _INTERVAL = re.compile(r"\([−+]?[\d.,]+ to [−+]?(?:[\d.,]+|∞)\)(?: (?:[a-z]{1,3}|†|\*)(?![\w]))*")
 
@@ -49,9 +50,15 @@ def page(record: Record) -> str:
     )
 
 
-def tables_page(title: str, found: Sequence[Table]) -> str:
-    """Tables alone as a page, with the same styles and policy."""
-    return render("tables.html.j2", {}, title=title, tables=found)
+def board_page(board: Board) -> str:
+    """A leaderboard as a page: its tables can be sorted, and each ranking of scores has a figure."""
+    figures: dict[str, Any] = {}
+    drawn = {chart.table: chart for chart in board_charts(board)}
+    ranked = [
+        (table, _placed(drawn[table.title], figures) if table.title in drawn else None)
+        for table in board.tables
+    ]
+    return render("board.html.j2", figures, names=board.names, ranked=ranked)
 
 
 def _tall(chart: Chart) -> int:

@@ -26,10 +26,11 @@
   };
   const themed = (layout) => {
     const { ink, line, paper } = colours();
+    const size = printing ? 9 : 12;
     const axis = (own) => ({ ...own, gridcolor: line, linecolor: line, tickcolor: line });
     return {
-      ...layout, annotations: layout.annotations.map((each) => ({ ...each, bgcolor: paper, borderpad: 0 })), xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis), paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: ink, size: 12, family: getComputedStyle(document.body).fontFamily }, dragmode: coarse ? false : "zoom",
+      ...layout, annotations: layout.annotations.map((each) => ({ ...each, bgcolor: paper, borderpad: 0, font: { size } })), xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis), paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: ink, size, family: getComputedStyle(document.body).fontFamily }, dragmode: coarse ? false : "zoom",
       hoverlabel: { bgcolor: paper, bordercolor: line, font: { color: ink } }, modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: ink },
     };
   };
@@ -63,44 +64,57 @@
     root.classList.remove("paper");
     opened.forEach((each) => { each.open = false; });
     recolour();
+    drawn.forEach((plot) => Plotly.Plots.resize(plot));
   });
 
-  // The table: sorting, filtering, columns, copying.
+  // Tables: sorting.
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
+    const found = /^[−+-]?[\d,]*\.?\d+/.exec(cell.textContent.trim());
+    return found ? Number(found[0].replaceAll(",", "").replace("−", "-")) : null;
+  };
+  const sortable = (table) => {
+    const heads = [...table.tHead.rows[0].cells];
+    const body = table.tBodies[0];
+    const original = [...body.rows];
+    const sort = (column) => {
+      const head = heads[column];
+      const words = head.classList.contains("l");
+      const before = head.getAttribute("aria-sort");
+      const first = words ? "ascending" : "descending";
+      const way = before === null ? first : before === first ? (first === "ascending" ? "descending" : "ascending") : null;
+      heads.forEach((each) => each.removeAttribute("aria-sort"));
+      const rows = [...original];
+      if (way) {
+        head.setAttribute("aria-sort", way);
+        const sign = way === "ascending" ? 1 : -1;
+        rows.sort((a, b) => {
+          if (words) return sign * a.cells[column].textContent.localeCompare(b.cells[column].textContent);
+          const [x, y] = [key(a, column), key(b, column)];
+          if (x === null || y === null) return (x === null) - (y === null);
+          return sign * (x - y);
+        });
+      }
+      body.append(...rows);
+    };
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = head.textContent;
+      head.replaceChildren(button);
+      button.addEventListener("click", () => sort(column));
+    });
+    return { heads, original };
+  };
+  document.querySelectorAll("table.sortable").forEach(sortable);
+
+  // The table of all figures: filtering, columns, copying.
   const table = by("comparison-table");
   if (!table) return;
-  const heads = [...table.tHead.rows[0].cells];
-  const body = table.tBodies[0];
-  const original = [...body.rows];
+  const { heads, original } = sortable(table);
   by("tools").hidden = false;
   by("tools").addEventListener("submit", (event) => event.preventDefault());
-  const key = (row, column) => { const cell = row.cells[column]; return cell.dataset.value === undefined ? null : Number(cell.dataset.value); };
-  const sort = (column) => {
-    const head = heads[column];
-    const words = head.classList.contains("l");
-    const before = head.getAttribute("aria-sort");
-    const first = words ? "ascending" : "descending";
-    const way = before === null ? first : before === first ? (first === "ascending" ? "descending" : "ascending") : null;
-    heads.forEach((each) => each.removeAttribute("aria-sort"));
-    const rows = [...original];
-    if (way) {
-      head.setAttribute("aria-sort", way);
-      const sign = way === "ascending" ? 1 : -1;
-      rows.sort((a, b) => {
-        if (words) return sign * a.cells[column].textContent.localeCompare(b.cells[column].textContent);
-        const [x, y] = [key(a, column), key(b, column)];
-        if (x === null || y === null) return (x === null) - (y === null);
-        return sign * (x - y);
-      });
-    }
-    body.append(...rows);
-  };
-  heads.forEach((head, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = head.textContent;
-    head.replaceChildren(button);
-    button.addEventListener("click", () => sort(column));
-  });
   by("filter").addEventListener("input", (event) => {
     const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
