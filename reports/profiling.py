@@ -77,16 +77,8 @@ class Asked:
     repeat: int = 0
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A profile that could start: what there is to measure, and what measures it."""
-
-    options: Options
-    taker: Taker
-
-
-def prepare(asked: Asked) -> Prepared:
-    """Looks for the devices and images that are meant.
+def prepare(asked: Asked) -> tuple[Options, Taker]:
+    """What there is to measure, and what measures it: looks for the devices and images that are meant.
 
     A device that is not there is told in the rows that needed it, so that the rest goes on.
 
@@ -121,7 +113,7 @@ def prepare(asked: Asked) -> Prepared:
         limit_s=asked.limit_s,
         repeat=asked.repeat,
     )
-    return Prepared(options, taker)
+    return options, taker
 
 
 def run(
@@ -145,9 +137,8 @@ def run(
     Raises:
         MelanomaZooError: Something asked for does not exist.
     """
-    wanted, prepared = _targets(base, asked, builder), prepare(asked)
-    options = prepared.options
-    with prepared.taker as taker:
+    wanted, (options, taker) = _targets(base, asked, builder), prepare(asked)
+    with taker:
         rows, ceilings, samples = profile(wanted, options, taker, progress)
     read = options.images if asked.images or "end-to-end" in asked.scenarios else ()
     found = Profile(
@@ -171,8 +162,8 @@ def plan(base: Base, asked: Asked, *, builder: Callable[[str], str | None] | Non
     Raises:
         MelanomaZooError: Something asked for does not exist.
     """
-    wanted, prepared = _targets(base, asked, builder), prepare(asked)
-    return entries(wanted, prepared.options, prepared.taker)
+    wanted, (options, taker) = _targets(base, asked, builder), prepare(asked)
+    return entries(wanted, options, taker)
 
 
 def planned(found: Sequence[Entry], *, resume: bool) -> render.Table:
