@@ -111,7 +111,7 @@ def probe(training: Training, batch: int) -> list[Tensor]:
 
 
 def elsewhere(training: Training) -> list[list[float]]:
-    """What a fresh process computes for `probe(training, 2)`, with a network that it makes itself.
+    """What a fresh process computes for `probe(training, 1)`, with a network that it makes itself.
 
     Raises:
         CardError: It fails; the message has its last line.
@@ -137,7 +137,7 @@ def _main() -> None:
         sys.stdin.buffer.read(), type=Training, dec_hook=lambda kind, value: kind(value)
     )
     with torch.inference_mode():
-        found = network(training)(*probe(training, 2))
+        found = network(training)(*probe(training, 1))
     print(msgspec.json.encode(found.tolist()).decode())  # noqa: T201
 
 

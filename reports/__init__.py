@@ -1,7 +1,8 @@
 """Records and their renderings: one run, one file, the same figures in every format.
 
 record = reports.load(Path("out/record.json"))
-reports.rows(record)
+reports.frame(record)
+reports.plots(record)["roc"].savefig("roc.pdf")
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reports.charts.printed import plots as plots
     from reports.comparison import compare as compare
     from reports.comparison import reproduce as reproduce
     from reports.record import Record as Record
@@ -21,11 +23,12 @@ _HOMES = {
     "compare": "reports.comparison",
     "frame": "reports.rows",
     "load": "reports.record",
+    "plots": "reports.charts.printed",
     "reproduce": "reports.comparison",
     "save": "reports.record",
 }
 
-__all__ = ["Record", "compare", "frame", "load", "reproduce", "save"]
+__all__ = ["Record", "compare", "frame", "load", "plots", "reproduce", "save"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 import zoo
-from zoo.card import parse
+from zoo.card import Preprocess, parse
 from zoo.errors import UnknownNameError, UsageError
 from zoo.files import sha256, write
 
@@ -102,8 +102,9 @@ def card_text(answers: Answers, module: str) -> str:
     else:
         size = answers.size or 224
         made = _OWN.format(builder=_toml(f"{module}:build"))
-        preprocess = zoo.card("timm:resnet18").members[0].preprocess
-        preprocess = msgspec.structs.replace(preprocess, resize=size, crop=size)
+        preprocess = Preprocess(
+            resize=size, keep_shape=True, crop=size, interpolation="bicubic", antialias=True
+        )
     pinned = ""
     file = f"{answers.name}.pth"
     if answers.weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -147,6 +148,44 @@ def test_every_check_is_told(tmp_path: Path) -> None:
     rows = re.findall(r"^\| ([a-z0-9 ,]+) \|", text[text.index("## What `check`") :], re.MULTILINE)
     told = {name.strip() for row in rows for name in row.split(",")}
     assert {each.name for each in check(zoo.card("timm:test_resnet"))} <= told
+
+
+_SHELLS = {
+    "bash": """
+eval "$(_MELANOMA_ZOO_COMPLETE=bash_source melanoma-zoo)"
+COMP_WORDS=(melanoma-zoo show s2) COMP_CWORD=2
+_melanoma_zoo_completion melanoma-zoo
+printf '%s\\n' "${COMPREPLY[@]}"
+""",
+    "fish": """
+_MELANOMA_ZOO_COMPLETE=fish_source melanoma-zoo | source
+complete --do-complete 'melanoma-zoo show s2'
+""",
+    # What completion would show is printed: a line editor is needed for the rest.
+    "zsh": """
+autoload -Uz compinit && compinit -u -D
+eval "$(_MELANOMA_ZOO_COMPLETE=zsh_source melanoma-zoo)"
+_describe() { print -rl -- ${(P)@[-1]} ${(P)@[-2]}; }
+compadd() { print -rl -- "$@"; }
+words=(melanoma-zoo show s2) CURRENT=3
+_melanoma_zoo_completion
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", _SHELLS)
+def test_a_real_shell_completes_systems(shell: str, tmp_path: Path) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed here")
+    command = tmp_path / "melanoma-zoo"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT / "cli.py"} "$@"\n', encoding="utf-8")
+    command.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    quiet = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    found = subprocess.run([program, *quiet, "-c", _SHELLS[shell]], capture_output=True, text=True, env=env, cwd=tmp_path)  # fmt: skip
+    assert {"s2_cbam_b3", "s2_mlp_b3"} <= set(re.split(r"[\s:,]+", found.stdout)), found.stdout + found.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

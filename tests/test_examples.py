@@ -103,7 +103,9 @@ def test_the_ci_file_calls_what_exists() -> None:
     assert {line.split()[0] for line in lines} == {"check", "predict", "compare", "report", "gate"}
     for line in lines:
         name, *words = shlex.split(line)
-        known = {option for each in cli.main.commands[name].params for option in each.opts}
+        known = {
+            option for each in cli.main.commands[name].params for option in (*each.opts, *each.secondary_opts)
+        }
         assert {word for word in words if word.startswith("--")} <= known
 
 

@@ -94,6 +94,20 @@ def test_figures_for_print(record: Record, tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
 
 
+def test_figures_are_given_as_those_of_matplotlib(record: Record, tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    import reports
+
+    found = reports.plots(record)
+    assert set(found) == {chart.name for chart in charts(record) if not chart.blank}
+    assert all(isinstance(each, Figure) for each in found.values())
+    (axes, *_) = found["roc"].axes
+    axes.set_title("Mine")
+    found["roc"].savefig(tmp_path / "roc.png")
+    assert (tmp_path / "roc.png").stat().st_size > 5000
+
+
 def test_the_comment_is_short_and_says_what_changed(record: Record) -> None:
     text = comment(record)
     assert text.startswith(MARKER)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from reports.charts.all import charts
 from reports.charts.interactive import across, extent, ticks
 from reports.charts.model import Axis, Chart, Panel, Series
 from reports.charts.style import spread, style_of
 from reports.render import printable
 from zoo.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from reports.record import Record
 
 FORMATS = ("png", "svg", "pdf")
 """Formats that figures are written in."""
@@ -27,11 +33,27 @@ _SETTINGS = {
 }  # fmt: skip
 
 
-def write_figures(charts: Sequence[Chart], folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+def plots(record: Record) -> dict[str, Figure]:
+    """The figures of a record that show something, to look at in a notebook or to change before they are saved.
+
+    Args:
+        record: What `compare` measured, or `load` read.
+
+    Returns:
+        By the name that `report --format figures` gives its file. They belong to no window, and
+        `plt.close` need not be called.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context(_SETTINGS):
+        return {chart.name: draw(chart) for chart in charts(record) if not chart.blank}
+
+
+def write_figures(drawable: Sequence[Chart], folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Writes every chart that shows something, in every format; the same record gives the same bytes.
 
     Args:
-        charts: The charts.
+        drawable: The charts.
         folder: Where to; made where it is not there.
         formats: Some of `FORMATS`.
 
@@ -45,7 +67,7 @@ def write_figures(charts: Sequence[Chart], folder: Path, formats: Sequence[str] 
 
     written = []
     with mpl.rc_context(_SETTINGS):
-        for chart in charts:
+        for chart in drawable:
             if chart.blank:
                 continue
             drawn = draw(chart)
@@ -66,7 +88,7 @@ _UNDATED: dict[str, dict[str, Any]] = {
 }
 
 
-def draw(chart: Chart) -> Any:
+def draw(chart: Chart) -> Figure:
     """A chart as a matplotlib figure, without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

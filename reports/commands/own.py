@@ -120,10 +120,11 @@ def check(context: click.Context, /, system: str, weights: Path | None, listed: 
       melanoma-zoo check onnx:model.onnx --json
     """
     import zoo
+
+    card = zoo.card(system)  # A name that is not there is told before torch is imported.
     from reports.check import check as run
     from reports.check import report
 
-    card = zoo.card(system)
     with progress() as step:
         found = run(
             card, weights=weights, listed=listed, members=members, labels=labels, training=train_table, progress=step,
