@@ -286,7 +286,10 @@ def _read_csv(path: Path, kind: Kind | None) -> Predictions:
             f"{path}: not a table of predictions: it needs a column of image ids ({', '.join(names)}) "
             f"and one of scores ({', '.join(scores)})"
         )
-    columns = {"image": ids(frame, name, str(path)), "score": numbers(frame[score], str(path))}
+    columns: dict[str, pd.Series[Any]] = {
+        "image": ids(frame, name, str(path)),
+        "score": numbers(frame[score], str(path)),
+    }
     if "y_true" in frame:
         columns["y_true"] = truth(frame["y_true"], str(path))
     metadata = _said(frame, path, score, columns)

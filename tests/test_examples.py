@@ -115,7 +115,7 @@ def test_the_ci_file_gates_from_its_second_run_on(environment: Path, tmp_path: P
     tools = tmp_path / "tools"
     tools.mkdir()
     install = f"{sys.executable} -m pip --python {environment} install --no-deps --no-build-isolation --disable-pip-version-check"
-    for name, does in {"pip": f'shift; exec {install} "$@"', "melanoma-zoo": f'exec {environment} -m cli "$@"'}.items():  # fmt: skip
+    for name, does in {"pip": f'shift; exec {install} "$@"', "melanoma-zoo": f'exec {environment} -P -m cli "$@"'}.items():  # fmt: skip
         (tools / name).write_text(f"#!/bin/sh\n{does}\n", encoding="utf-8")
         (tools / name).chmod(0o755)
     repository = tmp_path / "repository"
