@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
 
@@ -15,37 +15,42 @@ from zoo.errors import InputError
 Decoded = dict[Geometry, Pixels]
 """An image's pixels in each geometry that was asked for."""
 
+Wanted = Mapping[int, tuple[TestImage, Collection[Geometry]]]
+"""Images by their index, and what each of them becomes."""
+
+Wait = Callable[[int], Decoded]
+"""Waits for the pixels of an image, by its index."""
+
 
 @contextmanager
-def decoding(
-    images: Sequence[TestImage], geometries: Sequence[Collection[Geometry]], workers: int
-) -> Iterator[Callable[[int], Decoded]]:
-    """Starts decoding images in order, on threads of its own, and stops with the block.
+def decoding(workers: int) -> Iterator[Callable[[Wanted], Wait]]:
+    """Threads of its own that decode images in the order in which they were asked for, and stop with the block.
 
-    OpenCV and Pillow let other threads run while they work, so compute goes on beside them.
+    OpenCV and Pillow let other threads run while they work, so compute goes on beside them. An image that
+    is no longer what was checked is an error: its result would be kept under the checksum of another.
 
     Args:
-        images: The images. One that is no longer what was checked ends the run: its result would be kept
-            under the checksum of another.
-        geometries: What each of them becomes; nothing is decoded where that is empty.
         workers: Number of threads.
 
     Yields:
-        What waits for the pixels of an image, by its index.
+        What starts decoding some images, and returns what waits for each of them. Pixels are in memory
+        until that is dropped.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+
+    def start(wanted: Wanted) -> Wait:
+        futures = {
+            index: pool.submit(_decoded, image, geometries) for index, (image, geometries) in wanted.items()
+        }
+        return lambda index: futures[index].result()
+
     try:
-        futures: list[Future[Decoded]] = [
-            pool.submit(_decoded, image, wanted) for image, wanted in zip(images, geometries, strict=True)
-        ]
-        yield lambda index: futures[index].result()
+        yield start
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _decoded(image: TestImage, geometries: Collection[Geometry]) -> Decoded:
-    if not geometries:
-        return {}
     data = read(image.path)
     if sha256(data).hexdigest() != image.sha256:
         raise InputError(f"{image.path}: has changed since it was checked; run again")

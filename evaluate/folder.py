@@ -15,6 +15,7 @@ from evaluate.labels import optional, read_roles
 from evaluate.overlap import plain_name
 from evaluate.tables import ids
 from zoo.errors import InputError
+from zoo.urls import files, is_url
 
 _LISTED = 20
 
@@ -58,7 +59,7 @@ class Source(msgspec.Struct, frozen=True, eq=False):
 
 def files_of(folder: Path) -> dict[str, Path]:
     """The images of a folder by their names without ending, in natural order."""
-    if not folder.is_dir():
+    if not is_url(folder) and not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder")
     found: dict[str, Path] = {}
     for file in natsorted(_visible(folder), key=lambda path: (path.stem, str(path))):
@@ -73,6 +74,8 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
+    if is_url(folder):
+        return files(folder)
     return [
         path
         for path in folder.rglob("*")

@@ -19,6 +19,7 @@ import simplejpeg
 from PIL import Image
 
 from zoo.errors import InputError
+from zoo.urls import is_url
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -118,11 +119,15 @@ def read(path: Path) -> bytes:
         ImageError: It cannot be read, is empty, or is larger than `LARGEST_FILE`.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise ImageError(path, "is not a file", _FETCH)
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            raise ImageError(path, f"{size:,} bytes, more than an image of {LARGEST:,} pixels holds", _FETCH)
+        # A URL is asked once: for what it holds.
+        if not is_url(path):
+            if path.exists() and not path.is_file():
+                raise ImageError(path, "is not a file", _FETCH)
+            size = path.stat().st_size
+            if size > LARGEST_FILE:
+                raise ImageError(
+                    path, f"{size:,} bytes, more than an image of {LARGEST:,} pixels holds", _FETCH
+                )
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(path, f"cannot be read ({error.strerror or error})", _FETCH) from error

@@ -13,6 +13,7 @@ from evaluate.diagnoses import Diagnoses, is_melanoma, joined, read_diagnoses
 from evaluate.tables import ids, read_csv, truth
 from zoo.errors import InputError, UsageError
 from zoo.files import sha256
+from zoo.urls import place
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "image": ("isic_id", "image_name", "image", "image_id"),
@@ -92,7 +93,7 @@ def read_labels(
             diagnosis is not known, copies disagree, or all images are of one class.
         UsageError: `columns` names a role that does not exist.
     """
-    path, given = Path(path), dict(columns or {})
+    path, given = place(path), dict(columns or {})
     frame, roles = read_roles(path, given)
     source = pd.DataFrame(
         {

@@ -14,6 +14,7 @@ from evaluate.alignment import align
 from evaluate.jobs import Job, trained
 from evaluate.jobs import untrained as random
 from evaluate.labels import Labels
+from evaluate.launchers.opening import Launching, opened
 from evaluate.loading import check as check_files
 from evaluate.predict import Progress, Settings, predict
 from evaluate.predictions import Predictions, write_predictions
@@ -72,6 +73,7 @@ def predict_to(
     engine: Engine = "torch",
     drift: int | None = None,
     as_csv: bool = False,
+    launching: Launching = Launching(),  # noqa: B008 (frozen)
     progress: Progress | None = None,
 ) -> Written:
     """Runs a system on a test set and writes its predictions.
@@ -102,6 +104,7 @@ def predict_to(
         engine: As of `evaluate.predict.Settings`.
         drift: As of `evaluate.predict.Settings`.
         as_csv: Write the published layout too.
+        launching: Where networks run, and where finished work is kept.
         progress: Called as images are checked and go through networks.
 
     Raises:
@@ -128,7 +131,9 @@ def predict_to(
     settings = Settings(
         device=device, precision=precision, batch_size=batch_size, workers=workers, engine=engine, drift=drift
     )
-    check_engine(engine, check(device, precision), precision)
+    launching.check()
+    if launching.launcher == "local":
+        check_engine(engine, check(device, precision), precision)
     make_folder(output.parent)
     job: Job
     if weights is not None or complete:
@@ -143,7 +148,8 @@ def predict_to(
         test_set, labels, columns=columns, diagnoses=diagnoses, on_error=on_error, limit=limit,
         workers=workers or 2, progress=progress,
     )  # fmt: skip
-    (found,) = predict([job], images, settings, progress)
+    with opened(launching, device, workers) as launcher:
+        (found,) = predict([job], images, settings, progress, launcher=launcher, store=launching.store)
     write_predictions(found, output)
     written = [output]
     if as_csv:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from zoo.errors import InputError
+from zoo.urls import is_url
 
 _TRUTH = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
@@ -28,7 +30,7 @@ def read_csv(path: Path, text: Iterable[str]) -> pd.DataFrame:
             # pandas only warns when rows are longer than the header, and drops what is too much.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
-                path,
+                io.BytesIO(path.read_bytes()) if is_url(path) else path,
                 dtype=dict.fromkeys(text, str),
                 index_col=False,
                 skip_blank_lines=False,

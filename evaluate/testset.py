@@ -18,6 +18,7 @@ from evaluate.images import ImageError
 from evaluate.labels import Labels, only, read_labels
 from zoo.errors import InputError, UsageError
 from zoo.files import sha256
+from zoo.urls import place
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -98,7 +99,8 @@ def read_test_set(
 
     Args:
         folder: Its `.jpg`, `.jpeg` and `.png` files, also in folders below; hidden ones are not looked at.
-        table: The table. Where None, the CSV file of the folder with ids of its images:
+            A path, or a URL that fsspec knows (`s3://bucket/folder`).
+        table: The table, by path or URL. Where None, the CSV file of the folder with ids of its images:
             `metadata.csv` if it is one of several. A folder without CSV files needs none.
         columns: Names of your own for the table's columns, by role (`evaluate.labels.COLUMNS`).
         diagnoses: A table of your own that says which diagnoses are melanoma.
@@ -120,9 +122,9 @@ def read_test_set(
         raise UsageError(f"on_error is {on_error!r}; it must be 'stop' or 'skip'")
     if workers < 1:
         raise UsageError(f"{workers} workers cannot check images; take at least 1")
-    folder, given = Path(folder), dict(columns or {})
+    folder, given = place(folder), dict(columns or {})
     found = files_of(folder)
-    source = Source.of(Path(table), given) if table else find_table(folder, found, given)
+    source = Source.of(place(table), given) if table else find_table(folder, found, given)
     frame, files = joined(source, found, folder) if source else (None, dict(found))
     image_of = dict(zip(files, originals(pd.Series(list(files)), pd.Index(list(files))), strict=True))
     if source:

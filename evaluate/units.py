@@ -1,30 +1,41 @@
 """Units of work: one training of one member on one shard of images, kept as soon as it is done.
 
-A unit is kept under a name made of everything that decides its result, so a run that was killed
-goes on where it was, two runs may share a folder, and whatever changes is computed again.
+A unit is a plain value that any process can compute (`evaluate.compute`). It is kept under a name made of
+everything that decides its result, so a run that was killed goes on where it was, two runs may share a
+folder, and whatever changes is computed again.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from hashlib import sha256
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 import zoo
-from evaluate.jobs import Training
+from evaluate.jobs import Job, Training
+from evaluate.preprocess import Geometry
+from evaluate.stores import Store
 from evaluate.testset import TestImage
 from evaluate.views import Floats
-from zoo import cache
-from zoo.card import System
+from zoo import cache as kept
+from zoo.card import Views
 from zoo.engines import Library, versions
+from zoo.errors import UsageError
 from zoo.kinds import origin
+from zoo.runtime import Precision
+
+if TYPE_CHECKING:
+    from zoo.registry import Builder
 
 SHARD = 16
 """Images of a unit: what a killed run loses at most."""
@@ -50,16 +61,83 @@ _CODE = (
     "zoo.sessions",
     "zoo.whole",
 )
+_AT_A_TIME = 64
+"""Results that are read from a URL at a time."""
+
 _PACKAGES = ("numpy", "opencv-python-headless", "timm", "torch")
 
 
-class Unit(msgspec.Struct, frozen=True, kw_only=True):
-    """A training and the images of a shard, as a range of indexes; `name` is what its result is kept under."""
+class How(msgspec.Struct, frozen=True, kw_only=True):
+    """How networks are run, as it decides results.
 
+    Attributes:
+        device: Where they run.
+        device_name: `cpu`, or the name of the GPU.
+        precision: What they compute in.
+        batch_size: Views at a time; chosen by device and memory where None.
+        engine: What runs them.
+    """
+
+    device: Literal["cpu", "cuda"]
+    device_name: str
+    precision: Precision
+    batch_size: int | None
+    engine: Library
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What a unit runs.
+
+    Attributes:
+        system: The system's name.
+        training: The member, and its trained file or the seed of random weights.
+        views: Those that are taken of each image.
+        builder: What makes it, as `module:function`; empty where the card says it all.
+        how: How it is run.
+        key: Digest of all of this, of the code and of the packages.
+    """
+
+    system: str
     training: Training
+    views: Views
+    builder: str
+    how: How
+    key: str
+
+    @property
+    def geometry(self) -> Geometry:
+        """The pixels that it needs of an image."""
+        return Geometry.of(self.training.member, self.views)
+
+    def __str__(self) -> str:
+        return f"{self.system} {self.training.member.name} fold {self.training.fold}"
+
+
+class Unit(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A network and the images of a shard.
+
+    Attributes:
+        network: What is run.
+        start: Index of the first image in the test set.
+        images: The images.
+        features: Their metadata, (images, features), where the member reads them.
+        name: What the result is kept under.
+    """
+
+    network: Network
     start: int
-    stop: int
+    images: tuple[TestImage, ...]
+    features: npt.NDArray[np.float32] | None
     name: str
+
+    @property
+    def stop(self) -> int:
+        """Index after the last image."""
+        return self.start + len(self.images)
+
+    def __str__(self) -> str:
+        ids = dict.fromkeys((self.images[0].id, self.images[-1].id))
+        return f"{self.network}, images {' to '.join(ids)}"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -81,56 +159,117 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int
 
 
-def unit(
-    card: System,
-    training: Training,
-    images: Sequence[TestImage],
-    features: npt.NDArray[np.float32] | None,
-    start: int,
-    **settings: Any,
-) -> Unit:
-    """The unit that starts at an image.
+def networks(job: Job, how: How) -> list[Network]:
+    """The networks of a system, in the order of its trainings.
 
     Args:
-        card: Whose views are taken.
-        training: Which network, and its weights.
-        images: All images of the test set.
-        features: Their metadata, for members that read them.
-        start: Index of the first image; up to `SHARD` belong to the unit.
-        settings: Precision, device, batch size, and the engine with its version.
+        job: The system, its trainings and views.
+        how: How they are run.
     """
-    stop = min(start + SHARD, len(images))
-    rows = None if features is None else features[start:stop].tolist()
-    described = msgspec.structs.replace(training, path=None)
-    name = cache.key(
-        "probabilities",
-        described,
-        card.views,
-        _builder(card),
-        origin(training.member),
-        [image.sha256 for image in images[start:stop]],
-        rows,
-        settings,
-        code=_CODE,
-        packages=_PACKAGES,
-    )
-    return Unit(training=training, start=start, stop=stop, name=name)
+    build = zoo.builder(job.card.name) if zoo.systems(job.card.name) else None
+    found = []
+    for training in job.trainings:
+        key = kept.key(
+            "network",
+            msgspec.structs.replace(training, path=None),
+            job.card.views,
+            _source(build) if build else "",
+            origin(training.member),
+            how,
+            versions(how.engine),
+            code=_CODE,
+            packages=_PACKAGES,
+        )
+        found.append(
+            Network(
+                system=job.card.name, training=training, views=job.card.views,
+                builder=f"{build.__module__}:{build.__qualname__}" if build else "", how=how, key=key,
+            )
+        )  # fmt: skip
+    return found
 
 
-def recall(unit: Unit) -> Result | None:
+def units(
+    network: Network, images: Sequence[TestImage], features: npt.NDArray[np.float32] | None
+) -> Iterator[Unit]:
+    """The units of a network, in the order of the images.
+
+    Args:
+        network: What is run.
+        images: All images of the test set.
+        features: Their metadata, for a member that reads them.
+    """
+    for start in range(0, len(images), SHARD):
+        shard = tuple(images[start : start + SHARD])
+        rows = None if features is None else features[start : start + SHARD]
+        name = kept.key(
+            "probabilities",
+            network.key,
+            [image.sha256 for image in shard],
+            None if rows is None else rows.tolist(),
+            code=(),
+        )
+        yield Unit(network=network, start=start, images=shard, features=rows, name=name)
+
+
+@cache
+def code() -> str:
+    """Digest of the code and the packages that decide results: two processes that agree in it compute the same."""
+    return kept.key("code", code=_CODE, packages=_PACKAGES)
+
+
+def builder(network: Network) -> Builder | None:
+    """What makes a network, in any process; None where the card says it all.
+
+    Raises:
+        UsageError: It was registered by a program and cannot be imported here.
+    """
+    if not network.builder:
+        return None
+    if network.system in zoo.systems(network.system) and (build := zoo.builder(network.system)):
+        return build
+    module, _, function = network.builder.partition(":")
+    try:
+        if module == "__main__":
+            raise ImportError("it stands in the program that was started")
+        found: Builder = getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"{network.system}: its builder {network.builder} cannot be imported in another process ({error}); "
+            "put it into a module, or run it with --launcher local --processes 1"
+        ) from error
+    return found
+
+
+def recall(unit: Unit, store: Store) -> Result | None:
     """The kept result; None where there is none that fits."""
-    kept = cache.load(unit.name, _Kept)
-    if kept is None:
+    content = store.read(unit.name)
+    try:
+        found = None if content is None else msgspec.json.decode(content, type=_Kept)
+    except msgspec.DecodeError:
         return None
-    found = np.array(kept.probabilities, dtype=np.float64)
-    if found.shape != (unit.stop - unit.start, len(unit.training.member.classes)):
+    if found is None:
         return None
-    return Result(probabilities=found, batch_size=kept.batch_size)
+    probabilities = np.array(found.probabilities, dtype=np.float64)
+    if probabilities.shape != (len(unit.images), len(unit.network.training.member.classes)):
+        return None
+    return Result(probabilities=probabilities, batch_size=found.batch_size)
 
 
-def keep(unit: Unit, result: Result) -> None:
-    """Keeps a result on disk at once."""
-    cache.keep(unit.name, _Kept(probabilities=result.probabilities.tolist(), batch_size=result.batch_size))
+def recall_all(units: Sequence[Unit], store: Store) -> Iterator[Result | None]:
+    """The kept results of many units, in their order; from a URL several at a time."""
+    if not store.remote:
+        yield from (recall(unit, store) for unit in units)
+        return
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        for first in range(0, len(units), _AT_A_TIME):
+            yield from pool.map(lambda unit: recall(unit, store), units[first : first + _AT_A_TIME])
+
+
+def keep(unit: Unit, result: Result, store: Store) -> bool:
+    """Keeps a result at once; whether it could be."""
+    made = _Kept(probabilities=result.probabilities.tolist(), batch_size=result.batch_size)
+    return store.write(unit.name, msgspec.json.encode(made))
 
 
 def software(engine: Library = "torch") -> dict[str, str]:
@@ -138,11 +277,8 @@ def software(engine: Library = "torch") -> dict[str, str]:
     return {package: version(package) for package in _PACKAGES} | versions(engine)
 
 
-def _builder(card: System) -> str:
-    """What makes the networks, and a digest of its source; empty for the standard assembly."""
-    build = zoo.builder(card.name) if zoo.systems(card.name) else None
-    if build is None:
-        return ""
+def _source(build: Builder) -> str:
+    """What makes the networks, and a digest of its source."""
     module = inspect.getmodule(build)
     source = Path(inspect.getfile(module)).read_bytes() if module else b""
     return f"{build.__module__}:{build.__qualname__}:{sha256(source).hexdigest()}"

@@ -13,6 +13,7 @@ import zoo
 from evaluate.jobs import Job, trained
 from evaluate.jobs import untrained as random
 from evaluate.labels import Labels, read_labels
+from evaluate.launchers.opening import Launching, opened
 from evaluate.loading import check as check_files
 from evaluate.overlap import TrainingTable, read_training_table
 from evaluate.predict import Settings, predict
@@ -116,6 +117,7 @@ def run_systems(
     workers: int | None = None,
     engine: Engine = "torch",
     drift: int | None = None,
+    launching: Launching = Launching(),  # noqa: B008 (frozen)
     progress: Progress | None = None,
 ) -> Inputs:
     """Runs the systems that have all their trained files on a test set; the others stay without scores.
@@ -141,13 +143,16 @@ def run_systems(
         workers: Threads that read and decode images; the cores where None.
         engine: As of `evaluate.predict.Settings`.
         drift: As of `evaluate.predict.Settings`.
+        launching: Where networks run, and where finished work is kept.
         progress: Called as images are checked and go through networks.
 
     Raises:
         MelanomaZooError: No system has its trained files, images are damaged, or the table does not
             say which are melanomas, both of them.
     """
-    check_engine(engine, check(device, precision), precision)
+    launching.check()
+    if launching.launcher == "local":
+        check_engine(engine, check(device, precision), precision)
     elsewhere = [read_elsewhere(system) for system in systems if not system.members]
     found, missing = weights.available(systems, folder)
     if untrained is not None:
@@ -186,8 +191,10 @@ def run_systems(
     settings = Settings(
         device=device, precision=precision, batch_size=batch_size, workers=workers, engine=engine, drift=drift
     )
+    with opened(launching, device, workers) as launcher:
+        found_scores = predict(jobs, images, settings, progress, launcher=launcher, store=launching.store)
     return Inputs(
-        predictions=(*predict(jobs, images, settings, progress), *elsewhere),
+        predictions=(*found_scores, *elsewhere),
         labels=truth,
         training=tuple(read_training_table(table) for table in training),
         diagnoses=diagnoses,

@@ -159,7 +159,7 @@ def _shown(record: Record) -> str | None:
         if row.ms is not None and row.system in names:
             found.setdefault(variant(row), []).append(row)
 
-    def order(name: str) -> tuple[int, bool, bool, bool, bool, int]:
+    def order(name: str) -> tuple[int, bool, bool, bool, bool, bool, int]:
         first = found[name][0]
         return (
             -len(found[name]),

@@ -118,3 +118,80 @@ def draw() -> Callable[..., None]:
         Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).save(path)
 
     return paint
+
+
+NETWORKS = '''
+"""Small networks of a plugin: quick, and each dies or fails of one kind of image."""
+import os
+import signal
+import time
+
+import torch
+from torch import nn
+
+
+class Small(nn.Module):
+    def __init__(self, classes, kills=False, fails=False, waits=0.0, logs=""):
+        super().__init__()
+        self.linear = nn.Linear(12, classes)
+        self.kills, self.fails, self.waits, self.logs = kills, fails, waits, logs
+
+    def forward(self, images):
+        white = bool((images.mean(dim=(1, 2, 3)) > 2).any())
+        if white and self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if white and self.fails:
+            raise RuntimeError("this network does not like white images")
+        time.sleep(self.waits)
+        if self.logs:
+            with open(f"{self.logs}/{os.getpid()}", "a") as log:
+                print(len(images), file=log)
+        return self.linear(nn.functional.adaptive_avg_pool2d(images, 2).flatten(1))
+
+
+def make(member):
+    return Small(len(member.classes), **member.options)
+'''
+
+CARD = """
+schema = 1
+name = "{name}"
+title = "{name}"
+group = "test"
+summary = "A small one."
+folds = {folds}
+views = {{ transforms = ["identity", "rows"] }}
+checkpoints = {{ layout = "ours", pattern = "small_fold{{fold}}.pth" }}
+
+[[members]]
+name = "small"
+network = "small_networks:make"
+backbone = "none"
+size = 16
+classes = ["MEL", "NV"]
+melanoma = 0
+options = {options}
+"""
+
+
+@pytest.fixture
+def small_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., zoo.card]]:
+    """Makes a system of a plugin folder, which other processes can import: tiny networks with options."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    (folder / "small_networks.py").write_text(NETWORKS)
+    monkeypatch.syspath_prepend(str(folder))
+    made = []
+
+    def make(name: str = "small", folds: int = 2, **options: object):
+        told = ", ".join(
+            f"{key} = {value if isinstance(value, str) else str(value).lower()}"
+            for key, value in options.items()
+        )
+        (folder / f"{name}.toml").write_text(CARD.format(name=name, folds=folds, options=f"{{ {told} }}"))
+        made.append(name)
+        return zoo.register(folder / f"{name}.toml", replace=True)
+
+    yield make
+    for name in dict.fromkeys(made):
+        zoo.unregister(name)

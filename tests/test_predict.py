@@ -20,8 +20,7 @@ from torch import nn
 
 import weights
 import zoo
-from evaluate import decoding, forward, loading, units
-from evaluate import predict as package
+from evaluate import compute, decoding, forward, loading, portions, units
 from evaluate.forward import Forward, largest_batch
 from evaluate.jobs import Job, trained, untrained
 from evaluate.labels import read_labels
@@ -223,7 +222,7 @@ def test_one_network_is_in_memory_at_a_time(
     tiny: System, test_set: TestSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive: list[weakref.ref[nn.Module]] = []
-    network = package.network
+    network = compute.network
 
     def made(*arguments: object) -> nn.Module:
         gc.collect()
@@ -232,7 +231,7 @@ def test_one_network_is_in_memory_at_a_time(
         alive.append(weakref.ref(found))
         return found
 
-    monkeypatch.setattr(package, "network", made)
+    monkeypatch.setattr(compute, "network", made)
     predict([untrained(tiny, 0)], test_set)
     assert len(alive) == 2
 
@@ -308,12 +307,12 @@ def test_what_is_done_is_kept_and_nothing_is_computed_twice(
     monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "other"))
     keep, calls = units.keep, 0
 
-    def stopping(*arguments: object) -> None:
+    def stopping(*arguments: object) -> bool:
         nonlocal calls
         calls += 1
         if calls == 4:
             raise KeyboardInterrupt
-        keep(*arguments)
+        return keep(*arguments)
 
     monkeypatch.setattr(units, "keep", stopping)
     with pytest.raises(KeyboardInterrupt):
@@ -377,16 +376,22 @@ def test_whatever_changes_is_noticed(
     assert sum(runs) == expected
 
 
-def test_chunks_bound_the_memory_and_change_nothing(
+def test_portions_bound_the_memory_and_change_nothing(
     tiny: System, test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (expected,) = predict([untrained(tiny, 0)], test_set)
     monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "other"))
-    monkeypatch.setattr(package, "CHUNK_BYTES", 16 * 48 * 48 * 3)
+    monkeypatch.setattr(portions, "PORTION_BYTES", 16 * 48 * 48 * 3)
     decodes = Decodes(monkeypatch)
+    made: list[int] = []
+    network = compute.network
+    monkeypatch.setattr(
+        compute, "network", lambda training, build: (made.append(training.fold), network(training, build))[1]
+    )
     (found,) = predict([untrained(tiny, 0)], test_set)
     assert found.table.equals(expected.table)
     assert len(decodes) == 36
+    assert made == [0, 1, 0, 1], "a portion begins with the network that the last one ended with"
 
 
 def test_members_blend_and_the_published_layout_is_written(
@@ -441,7 +446,7 @@ def test_skipped_images_have_a_row_without_a_score(tiny: System, folder: Path, t
     scores = score([read], read_labels(place / "labels.csv"), resamples=40)
     assert scores.n == 35
     assert scores.skipped == {"ISIC_0000003": "cut short"}
-    assert "\nISIC_0000003,n/a,1,untrained weights\n" in (tmp_path / "tiny.csv").read_text()
+    assert "\nISIC_0000003,n/a,1,cut short,untrained weights\n" in (tmp_path / "tiny.csv").read_text()
 
 
 def test_metadata_reach_the_network(test_set: TestSet, folder: Path) -> None:

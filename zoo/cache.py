@@ -95,9 +95,9 @@ def keep(name: str, result: object) -> None:
         warn_unwritable()
 
 
-def warn_unwritable() -> None:
-    """Says once on the log that nothing can be kept in the folder."""
-    _warn_once(folder())
+def warn_unwritable(place: Path | None = None) -> None:
+    """Says once on the log that nothing can be kept in a folder: this one where None."""
+    _warn_once(place or folder())
 
 
 def recall(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reports.commands.base import Command, SystemName, chosen, say_left_out
-from reports.commands.options import clinical_options, comparison_options, running_options
+from reports.commands.options import clinical_options, comparison_options, launching_options, running_options
 from reports.terminal import print_tables, progress
 
 if TYPE_CHECKING:
     from evaluate.clinical import Request
+    from evaluate.launchers.opening import Launching
     from reports.record import Record
 
 
@@ -40,11 +41,12 @@ if TYPE_CHECKING:
     metavar="SEED",
     help="Random weights for systems without trained files, for trials.",
 )
+@launching_options
 @clinical_options
 def compare(
     systems: tuple[str, ...], request: Request, test_set: Path | None, weights: Path | None,
     untrained: int | None, limit: int | None, on_error: str, views: int | None, precision: str, batch_size: int | None, workers: int | None,
-    engine: str, drift: int | None, **options: Any,
+    engine: str, drift: int | None, launching: Launching, **options: Any,
 ) -> None:  # fmt: skip
     """Compare SYSTEMS (all by default): parameters, operations, latency, and scores where given.
 
@@ -64,7 +66,7 @@ def compare(
 
     running = {
         "untrained": untrained, "views": views, "on_error": on_error, "limit": limit, "precision": precision, "batch_size": batch_size, "workers": workers,
-        "engine": engine, "drift": drift,
+        "engine": engine, "drift": drift, "launching": launching,
     }  # fmt: skip
     _report(
         run, systems, "comparison", request=request,
@@ -77,7 +79,8 @@ def _to_run(test_set: Path | None, weights: Path | None, running: dict[str, Any]
     if test_set is None and weights:
         raise click.UsageError("--weights are of networks to run: give the images too, with --test-set")
     if test_set is None:
-        unused = [f"--{name.replace('_', '-')}" for name, value in running.items() if _given(name)]
+        names = [*running, *running["launching"].__struct_fields__]
+        unused = [f"--{name.replace('_', '-')}" for name in names if _given(name)]
         if unused:
             raise click.UsageError(
                 f"{', '.join(unused)} is about networks that are run: give --test-set and --weights"

@@ -10,12 +10,29 @@ from typing import Any, TypeVar
 
 import click
 
+from reports.commands.base import Failure
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def existing(**kind: bool) -> click.Path:
     """A path that must be there."""
     return click.Path(exists=True, path_type=Path, **kind)
+
+
+class _Located(click.Path):
+    """A path that must be there, or a URL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from zoo.errors import MelanomaZooError
+        from zoo.urls import is_url, place
+
+        if not is_url(value):
+            return super().convert(value, param, ctx)
+        try:
+            return place(value)
+        except MelanomaZooError as error:
+            raise Failure(str(error), error.exit_code) from error
 
 
 def _roles(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -153,10 +170,47 @@ def running_options(command: F) -> F:
         click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="What becomes of images that are missing or damaged."),
         click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N lesion images."),
         click.option("--weights", type=existing(), help="Folder of trained files; for a system of one network its file will do.  [default: those that were fetched]"),
-        click.option("--test-set", type=existing(file_okay=False), help="Folder of images, and of the table that says what they are."),
+        click.option("--test-set", type=_Located(exists=True, path_type=Path, file_okay=False), metavar="DIR|URL", help="Folder of images, and of the table that says what they are."),
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """`NAME=VALUE`, each name once."""
+    pairs: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier() or name in pairs:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE, each name once")
+        pairs[name] = value
+    return pairs
+
+
+def launching_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Where networks run, on this machine or beyond it: the command gets it as `launching`."""
+
+    @functools.wraps(command)
+    def launched(**given: Any) -> None:
+        import msgspec
+
+        from evaluate.launchers.opening import Launching
+
+        own = {name: given.pop(name) for name in msgspec.structs.asdict(Launching())}
+        command(**given, launching=Launching(**own))
+
+    for option in (
+        click.option("--results", default="", metavar="DIR|URL", help="Folder or URL (s3://...) where finished work is kept.  [default: the cache folder]"),
+        click.option("--slurm", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="Option of sbatch, such as partition=gpu or time=600; may be repeated."),
+        click.option("--address", default="", metavar="HOST:PORT|auto", help="Ray cluster that is there.  [default: one is started for the run]"),
+        click.option("--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often a unit is begun again after its process or node died."),
+        click.option("--gpus", type=click.FloatRange(min=0), help="GPUs of a process, with ray or slurm.  [default: 1 with --device cuda, else 0]"),
+        click.option("--cpus", type=click.IntRange(min=1), help="Cores of a process, with ray or slurm.  [default: 1]"),
+        click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Processes that compute at a time.  [default: here one for each GPU, or one; ray: as many as there is room for; slurm: 8]"),
+        click.option("--launcher", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True, help="Where networks run: here, on a Ray cluster, or under Slurm."),
+    ):  # fmt: skip
+        launched = option(launched)
+    return launched
 
 
 def reference_option(command: F) -> F:

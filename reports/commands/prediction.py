@@ -8,13 +8,21 @@ from typing import Any
 import click
 
 from reports.commands.base import Command, SystemName, one_line
-from reports.commands.options import commas, existing, numbers, running_options, table_options
+from reports.commands.options import (
+    commas,
+    existing,
+    launching_options,
+    numbers,
+    running_options,
+    table_options,
+)
 from reports.terminal import progress
 
 
 @click.command(cls=Command)
 @click.argument("system", type=SystemName())
 @running_options
+@launching_options
 @table_options
 @click.option(
     "--labels", type=existing(dir_okay=False), help="Table of the images.  [default: the folder's own]"
@@ -56,13 +64,17 @@ def predict(system: str, test_set: Path | None, output: Path, wandb: bool, **opt
       melanoma-zoo predict sge_b3 --test-set DIR --weights DIR --output sge_b3.parquet
       melanoma-zoo predict first_place --test-set DIR --weights DIR --folds 0 --output first.parquet --csv
       melanoma-zoo predict sge_b3 --test-set DIR --untrained 0 --limit 20 --output trial.parquet
+      melanoma-zoo predict sge_b3 --test-set DIR --weights DIR --output a.parquet --launcher ray --address auto
     """
+    import msgspec
+
     from evaluate.run import predict_to, ranking
     from reports.tracking import tracked
 
     if test_set is None:
         raise click.UsageError("give the folder of images: --test-set DIR")
     settings = {"system": system, "test_set": test_set, **options}
+    settings |= msgspec.structs.asdict(settings.pop("launching"))
     with tracked(wandb, config=settings, name=system) as log, progress() as step:
 
         def follow(what: str, done: int, total: int) -> None:

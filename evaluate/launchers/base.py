@@ -1,0 +1,173 @@
+"""What all launchers have in common: what they are given, and what they hand out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+import zoo
+from evaluate.compute import Computed
+from evaluate.folder import listed
+from evaluate.portions import Portion
+from evaluate.stores import Store
+from evaluate.units import Result, Unit, keep
+from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
+from zoo.runtime import Device, Precision, check
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """What networks run on.
+
+    Attributes:
+        device: Its kind.
+        name: `cpu`, or the name of the GPU.
+    """
+
+    device: Literal["cpu", "cuda"]
+    name: str
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a unit has no result.
+
+    Attributes:
+        message: What was wrong, where, and the mend.
+        exit_code: Of the kind of error (`zoo.errors`).
+    """
+
+    message: str
+    exit_code: int
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A unit that nothing more is done for.
+
+    Attributes:
+        name: The unit's name.
+        result: What it came to, where that is not in the store yet.
+        failure: Why it came to nothing.
+    """
+
+    name: str
+    result: Result | None = None
+    failure: Failure | None = None
+
+
+class Launcher(Protocol):
+    """Decides where units are computed.
+
+    Attributes:
+        slots: Processes that compute at a time.
+    """
+
+    slots: int
+
+    def where(self, device: Device, precision: Precision) -> Where:
+        """What its processes run networks on.
+
+        Raises:
+            MachineError: The device is not there, or has no such precision.
+        """
+
+    def run(self, portions: Sequence[Portion], store: Store) -> Generator[Finished]:
+        """Computes portions; every unit is handed out once.
+
+        Args:
+            portions: The units, grouped.
+            store: Where results are kept. A process that computes keeps them itself where it can reach
+                the store; a result that comes with its unit is kept by whoever takes it.
+
+        Raises:
+            MachineError: There is nothing to compute with.
+        """
+
+
+def here(device: Device, precision: Precision) -> Where:
+    """What this process would run networks on.
+
+    Raises:
+        MachineError: The device is not there, or has no such precision.
+    """
+    found = check(device, precision)
+    if found == "cpu":
+        return Where(device=found, name="cpu")
+    import torch
+
+    return Where(device=found, name=torch.cuda.get_device_name())
+
+
+def prepare(paths: Sequence[str], threads: int) -> None:
+    """Makes a process that computes for another ready: it finds the same modules, and has its share of threads.
+
+    Args:
+        paths: Where the other process finds modules: builders of plugin folders are among them.
+        threads: Of an operator on the CPU.
+    """
+    import torch
+
+    sys.path += [path for path in paths if path not in sys.path]
+    torch.set_num_threads(threads)
+
+
+def other_code(theirs: str) -> MachineError:
+    """What is said where a node computes with other code or packages than the process that asks it.
+
+    Args:
+        theirs: What is known of the node.
+    """
+    return MachineError(
+        f"{theirs} has another version of melanoma-zoo (here {zoo.__version__}) or of a package that decides "
+        "results (numpy, OpenCV, timm, torch); install the same on all nodes"
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def finished(computed: Iterable[Computed], store: Store | None = None) -> Iterator[Finished]:
+    """Units as they leave the process that computed them.
+
+    Args:
+        computed: The units with their results.
+        store: Where results are kept at once; they travel with the units where None.
+    """
+    for each in computed:
+        if each.error is not None:
+            yield Finished(name=each.unit.name, failure=failure(each.error))
+        elif each.result is not None:
+            kept = store is not None and keep(each.unit, each.result, store)
+            yield Finished(name=each.unit.name, result=None if kept else each.result)
+
+
+def failure(error: Exception) -> Failure:
+    """An error as it travels between processes."""
+    if isinstance(error, MelanomaZooError):
+        return Failure(message=str(error), exit_code=error.exit_code)
+    return Failure(message=" ".join(f"internal error: {type(error).__name__}: {error}".split()), exit_code=1)
+
+
+def combined(failures: Mapping[Unit, Failure], units: int) -> MelanomaZooError:
+    """One error for all units that failed; what has one reason is named together.
+
+    Args:
+        failures: The units, and why.
+        units: How many there were to compute.
+    """
+    reasons: dict[str, list[Unit]] = {}
+    for unit, why in failures.items():
+        reasons.setdefault(why.message, []).append(unit)
+    named = [
+        f"{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {reason}"
+        for reason, same in reasons.items()
+    ]
+    kind = {2: UsageError, 3: InputError, 4: MachineError}.get(next(iter(failures.values())).exit_code)
+    return (kind or MelanomaZooError)(
+        f"{len(failures)} of {units} units failed: {listed(named, '; ')}; "
+        "the others are kept, and the same command computes these alone"
+    )

@@ -1,0 +1,78 @@
+"""What is left to compute, where processes may die: no unit is lost, and none is begun for ever."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+
+from evaluate.launchers.base import Failure, Finished
+from evaluate.portions import Portion
+
+RETRIES = 2
+"""How often a unit is begun again after its process died, unless told otherwise."""
+
+
+class Queue:
+    """Portions that wait, and those that are being computed.
+
+    Args:
+        portions: What is to be computed.
+        retries: How often a unit is begun again after its process died.
+    """
+
+    def __init__(self, portions: Sequence[Portion], retries: int) -> None:
+        self.retries = retries
+        self._waiting = deque(portions)
+        self._at_work: dict[int, Portion] = {}
+        self._deaths: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """How many portions there are to take."""
+        return len(self._waiting)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits and nothing is being computed."""
+        return not self._waiting and not self._at_work
+
+    def take(self, worker: int) -> Portion:
+        """The next portion, for a worker that has none."""
+        self._at_work[worker] = self._waiting.popleft()
+        return self._at_work[worker]
+
+    def done(self, worker: int) -> None:
+        """A worker has computed all of its portion."""
+        del self._at_work[worker]
+
+    def died(self, worker: int, finished: Iterable[str], why: str) -> list[Finished]:
+        """A worker has died; what it has not finished is computed by others.
+
+        The unit that was in work then, the first unfinished one, is taken to be the cause: it waits alone,
+        so that it takes no others with it next time.
+
+        Args:
+            worker: Which.
+            finished: Names of the units that it had finished.
+            why: What is known of its death.
+
+        Returns:
+            The unit that is given up, if it was begun too often.
+        """
+        known = set(finished)
+        left = [unit for unit in self._at_work.pop(worker, ()) if unit.name not in known]
+        if not left:
+            return []
+        suspect, *others = left
+        if others:
+            self._waiting.append(tuple(others))
+        self._deaths[suspect.name] += 1
+        if self._deaths[suspect.name] <= self.retries:
+            self._waiting.append((suspect,))
+            return []
+        times = self._deaths[suspect.name]
+        message = (
+            f"the process that computed it {why}, {f'{times} times' if times > 1 else 'once'}; if it needs more "
+            "memory than there is, take a smaller --batch-size or fewer processes at a time"
+        )
+        return [Finished(name=suspect.name, failure=Failure(message=message, exit_code=4))]

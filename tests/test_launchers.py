@@ -1,0 +1,303 @@
+"""Where units are computed: whichever it is, nothing is lost, nothing is done twice, and the file is the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as some
+from PIL import Image
+
+import cli
+from evaluate.jobs import untrained
+from evaluate.launchers.base import Launcher
+from evaluate.launchers.local import Local
+from evaluate.launchers.processes import Processes
+from evaluate.launchers.queue import Queue
+from evaluate.launchers.slurm import Slurm, Task
+from evaluate.predict import predict
+from evaluate.predictions import write_predictions
+from evaluate.stores import Store
+from evaluate.testset import TestSet, read_test_set
+from evaluate.units import How, code, networks, units
+from zoo.card import System
+from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def test_set(tmp_path: Path, draw: Callable[..., None]) -> TestSet:
+    """100 images: seven shards, the last of four; image 40 is white."""
+    for number in range(100):
+        draw(tmp_path / "images" / f"I_{number:03d}.png", number)
+    Image.new("RGB", (16, 12), "white").save(tmp_path / "images" / "I_040.png")
+    return read_test_set(tmp_path / "images")
+
+
+def written(card: System, test_set: TestSet, place: Path, launcher: Launcher) -> bytes:
+    seen: list[tuple[int, int]] = []
+    (found,) = predict(
+        [untrained(card, 0)], test_set, progress=lambda _, done, total: seen.append((done, total)),
+        launcher=launcher,
+    )  # fmt: skip
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (len(found.table), len(found.table))
+    write_predictions(found, place / "found.parquet")
+    return (place / "found.parquet").read_bytes()
+
+
+def names(kept: Path) -> set[str]:
+    return {file.name for file in kept.glob("probabilities-*.json")}
+
+
+@pytest.fixture
+def local(small_system: Callable[..., System], test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:  # fmt: skip
+    """What this process alone writes, in a folder of its own."""
+    with monkeypatch.context() as patch:
+        patch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "local"))
+        return written(small_system(), test_set, tmp_path, Local(1))
+
+
+@given(
+    sizes=some.lists(some.integers(1, 4), min_size=1, max_size=6),
+    retries=some.integers(0, 3),
+    data=some.data(),
+)
+def test_the_queue_hands_out_every_unit_until_it_is_finished_or_given_up(sizes, retries, data) -> None:
+    """Workers take, finish some, and die or not, in any order."""
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    every = [[Named(f"{number}.{unit}") for unit in range(size)] for number, size in enumerate(sizes)]
+    queue = Queue([tuple(portion) for portion in every], retries)
+    finished: list[str] = []
+    given_up: list[str] = []
+    begun: dict[str, int] = {}
+    at_work: dict[int, list[str]] = {}
+    while not queue.empty:
+        if queue.waiting and (not at_work or data.draw(some.booleans())):
+            worker = max(at_work, default=0) + 1
+            at_work[worker] = [unit.name for unit in queue.take(worker)]
+            continue
+        worker = data.draw(some.sampled_from(sorted(at_work)))
+        mine = at_work.pop(worker)
+        count = data.draw(some.integers(0, len(mine)))
+        finished += mine[:count]
+        if count == len(mine):
+            queue.done(worker)
+            continue
+        begun[mine[count]] = begun.get(mine[count], 0) + 1
+        given_up += [each.name for each in queue.died(worker, mine[:count], "died")]
+    assert sorted(finished + given_up) == sorted(unit.name for portion in every for unit in portion)
+    assert all(count <= retries + 1 for count in begun.values())
+    assert all(begun[name] == retries + 1 for name in given_up)
+
+
+@pytest.mark.slow
+def test_several_processes_write_what_one_does(
+    small_system: Callable[..., System], test_set: TestSet, local: bytes, kept: Path, tmp_path: Path
+) -> None:
+    assert written(small_system(), test_set, tmp_path, Processes(2)) == local
+    assert len(names(kept)) == 14
+    before = {name: (kept / name).stat().st_mtime_ns for name in names(kept)}
+    assert written(small_system(), test_set, tmp_path, Local(1)) == local, "and this process goes on from it"
+    assert before == {name: (kept / name).stat().st_mtime_ns for name in names(kept)}
+    assert not spawned(), "no process outlives the run"
+
+
+def spawned() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+class Killing(Processes):
+    """Kills a process as soon as a few units are finished."""
+
+    def run(self, portions, store) -> Iterator:
+        for number, each in enumerate(super().run(portions, store)):
+            if number == 3:
+                children = spawned()
+                os.kill(children[0].pid, signal.SIGKILL)
+            yield each
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_loses_nothing(
+    small_system: Callable[..., System], test_set: TestSet, local: bytes, kept: Path, tmp_path: Path
+) -> None:
+    assert written(small_system(waits=0.02), test_set, tmp_path, Killing(2)) != b""
+    assert len(names(kept)) == 14
+
+
+@pytest.mark.slow
+def test_a_unit_that_kills_its_process_is_named_and_the_rest_goes_on(
+    small_system: Callable[..., System], test_set: TestSet, kept: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(MachineError) as raised:
+        written(small_system(kills=True), test_set, tmp_path, Processes(2, retries=0))
+    said = str(raised.value)
+    assert said.startswith("2 of 14 units failed: small small fold ")
+    assert (
+        "images I_032 to I_047 and 1 more: the process that computed it was killed by signal 9, once" in said
+    )
+    assert "the others are kept, and the same command computes these alone" in said
+    assert len(names(kept)) == 12
+
+
+@pytest.mark.slow
+def test_a_unit_that_fails_is_named_and_the_rest_goes_on(
+    small_system: Callable[..., System], test_set: TestSet, kept: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (60, 60), "brown").save(test_set.images[99].path)
+    with pytest.raises(MelanomaZooError) as raised:
+        written(small_system(fails=True), test_set, tmp_path, Processes(2))
+    said = str(raised.value)
+    assert said.startswith("4 of 14 units failed: small small fold ")
+    assert (
+        "images I_032 to I_047 and 1 more: internal error: RuntimeError: this network does not like" in said
+    )
+    assert "I_099.png: has changed since it was checked; run again" in said
+    assert len(names(kept)) == 10
+    with pytest.raises((InputError, RuntimeError), match=r"has changed|does not like white"):
+        written(small_system(fails=True), test_set, tmp_path, Local(1))
+
+
+@pytest.mark.slow
+def test_slurm_writes_what_one_process_does_and_goes_on_after_a_task_that_died(
+    small_system: Callable[..., System], test_set: TestSet, local: bytes, kept: Path, tmp_path: Path
+) -> None:
+    """With submitit's own executor for this machine: real files, real processes."""
+    card = small_system(waits=0.05)
+    killed: list[int] = []
+    handed_out: list[str] = []
+
+    class Watched(Slurm):
+        def run(self, portions, store) -> Iterator:
+            for each in super().run(portions, store):
+                handed_out.append(each.name)
+                if len(handed_out) == 1:
+                    killed.extend(kill_one_task())
+                yield each
+
+    written(card, test_set, tmp_path, Watched(2, cluster="local"))
+    assert killed
+    assert len(handed_out) == len(set(handed_out)) == 14
+    assert len(names(kept)) == 14
+    assert not list((kept / "slurm").iterdir()), "nothing is left of a run that went well"
+    for file in list(kept.glob("probabilities-*")):
+        file.unlink()
+    assert written(small_system(), test_set, tmp_path, Slurm(2, cluster="local")) == local
+
+
+def kill_one_task() -> list[int]:
+    tasks = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "submitit.core._submit" in " ".join(child.cmdline())
+    ]
+    tasks[0].kill()
+    return [tasks[0].pid]
+
+
+@pytest.mark.slow
+def test_units_that_fail_under_slurm_are_named(
+    small_system: Callable[..., System], test_set: TestSet, kept: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(MelanomaZooError) as raised:
+        written(small_system(fails=True, folds=1), test_set, tmp_path, Slurm(1, cluster="local"))
+    assert "1 of 7 units failed: small small fold 0, images I_032 to I_047: internal error: Runtime" in str(
+        raised.value
+    )
+    assert len(names(kept)) == 6
+
+
+def test_slurm_needs_slurm_and_options_that_it_knows(
+    small_system: Callable[..., System], test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MachineError, match="there is no sbatch here; run it on a login node"):
+        Slurm(2)
+    with pytest.raises(UsageError, match=r"--slurm: .*partitoin"):
+        written(small_system(), test_set, tmp_path, Slurm(1, cluster="local", options={"partitoin": "gpu"}))
+
+
+def test_a_task_that_comes_back_after_its_time_limit_goes_on(
+    small_system: Callable[..., System], test_set: TestSet, kept: Path, tmp_path: Path
+) -> None:
+    how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")
+    (network,) = networks(untrained(small_system(), 0, folds=[0]), how)
+    task = Task(
+        units=tuple(units(network, test_set.images, None)),
+        store=Store(location=str(kept)),
+        threads=1,
+        paths=(),
+        code=code(),
+    )
+    half = msgspec.structs.replace(task, units=task.units[:3])
+    assert half() == []
+    before = {name: (kept / name).stat().st_mtime_ns for name in names(kept)}
+    again = task.checkpoint()
+    assert again.function is task
+    assert again.result() == []
+    assert len(names(kept)) == 7
+    assert before == {name: (kept / name).stat().st_mtime_ns for name in before}
+    (refused, *_) = msgspec.structs.replace(task, code="other")()
+    assert refused.failure
+    assert "has another version of melanoma-zoo" in refused.failure.message
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--address", "auto"], 2, "--address is that of a Ray cluster; add --launcher ray"),
+        (["--slurm", "partition=gpu"], 2, "--slurm is an option of Slurm; add --launcher slurm"),
+        (["--cpus", "2"], 2, "--cpus and --gpus are for --launcher ray or slurm; here say --processes"),
+        (["--launcher", "slurm", "--gpus", "0.5"], 2, "Slurm gives whole GPUs"),
+        (["--launcher", "slurm", "--slurm", "partition"], 2, "'partition' is not NAME=VALUE"),
+        (["--launcher", "slurm"], 4, "launcher slurm: there is no sbatch here"),
+        (["--launcher", "ray", "--address", "127.0.0.1:1"], 4, "Ray cluster 127.0.0.1:1: cannot be reached"),
+    ],
+)
+def test_what_a_launcher_does_not_have_is_said(
+    words: list[str],
+    code: int,
+    message: str,
+    test_set: TestSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    start = ["predict", "sge_b3", "--untrained", "0", "--folds", "0", "--test-set", test_set.path]
+    done = CliRunner().invoke(cli.main, [*start, "--output", str(tmp_path / "a.parquet"), *words])
+    assert done.exit_code == code, done.output
+    assert message in done.stderr.strip().splitlines()[-1]
+
+
+def test_compare_takes_a_launcher_only_for_networks_that_it_runs() -> None:
+    done = CliRunner().invoke(cli.main, ["compare", "sge_b3", "--no-latency", "--processes", "2"])
+    assert done.exit_code == 2
+    assert "--processes is about networks that are run: give --test-set and --weights" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_simulation_runs() -> None:
+    command = [sys.executable, "-m", "benchmarks.simulate_launchers", "--images", "48"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert "| local | 48 | 3 | " in done.stdout

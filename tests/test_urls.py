@@ -1,0 +1,153 @@
+"""Test sets and results at a URL: an S3-compatible server on this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import cli
+from evaluate.jobs import untrained
+from evaluate.launchers.local import Local
+from evaluate.launchers.processes import Processes
+from evaluate.predict import predict
+from evaluate.predictions import write_predictions
+from evaluate.stores import Store
+from evaluate.testset import TestSet, read_test_set
+from zoo.card import System
+from zoo.errors import InputError, MachineError, UsageError
+from zoo.urls import place
+
+pytest.importorskip("s3fs", reason="needs the extra s3")
+moto_server = pytest.importorskip("moto.server", reason="needs moto's server")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore", "ignore::DeprecationWarning:aiobotocore"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    running = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture(autouse=True)
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def images(tmp_path: Path, draw: Callable[..., None]) -> Path:
+    folder = tmp_path / "images"
+    for number in range(40):
+        draw(folder / f"part{number % 2}" / f"I_{number:03d}.png", number)
+    table = {
+        "image": [f"I_{number:03d}" for number in range(40)],
+        "target": [number % 2 for number in range(40)],
+    }
+    pd.DataFrame(table).to_csv(folder / "metadata.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def bucket(server: str, images: Path, request: pytest.FixtureRequest) -> str:
+    """The images at a URL of this test's own."""
+    import s3fs
+
+    name = f"bucket-{abs(hash(request.node.name))}"
+    system = s3fs.S3FileSystem()
+    system.mkdir(name)
+    system.put(f"{images}/", f"{name}/set/", recursive=True)
+    return f"s3://{name}"
+
+
+def written(card: System, test_set: TestSet, to: Path, **more: object) -> bytes:
+    (found,) = predict([untrained(card, 0)], test_set, **more)  # type: ignore[arg-type]
+    write_predictions(found, to)
+    return to.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_test_set_and_results_at_a_url_give_the_same_file(
+    bucket: str, images: Path, small_system: Callable[..., System], tmp_path: Path, kept: Path
+) -> None:
+    card = small_system()
+    local = written(card, read_test_set(images), tmp_path / "a.parquet", launcher=Local(1))
+    there = read_test_set(f"{bucket}/set", workers=4)
+    assert [str(image.path) for image in there.images][:2] == [
+        f"{bucket}/set/part0/I_000.png", f"{bucket}/set/part1/I_001.png"
+    ]  # fmt: skip
+    assert there.labels is not None
+    assert there.digest == read_test_set(images).digest
+    store = Store(location=f"{bucket}/results")
+    before = len(list(kept.iterdir()))
+    assert written(card, there, tmp_path / "b.parquet", launcher=Processes(2), store=store) == local
+    assert len(list(kept.iterdir())) == before, "results are at the URL, and not here"
+    listed = list(place(f"{bucket}/results").iterdir())
+    assert len(listed) == 6
+
+    class Nothing(Local):
+        def run(self, portions, store) -> Iterator:
+            assert not portions
+            yield from ()
+
+    assert written(card, there, tmp_path / "c.parquet", launcher=Nothing(1), store=store) == local
+    listed[0].write_bytes(b"{")
+    assert written(card, there, tmp_path / "c.parquet", launcher=Local(1), store=store) == local
+
+
+def test_the_command_takes_urls(bucket: str, tmp_path: Path) -> None:
+    words = [
+        "predict",
+        "timm:test_efficientnet,classes=2,melanoma=0,size=32",
+        "--untrained",
+        "0",
+        "--limit",
+        "3",
+    ]
+    words += [
+        "--test-set",
+        f"{bucket}/set",
+        "--results",
+        f"{bucket}/kept",
+        "--output",
+        str(tmp_path / "a.parquet"),
+    ]
+    done = CliRunner().invoke(cli.main, words)
+    assert done.exit_code == 0, done.output
+    assert len(list(place(f"{bucket}/kept").iterdir())) == 1
+
+
+def test_what_is_wrong_with_a_url_is_one_line(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"s3://.*/nothing: holds no image"):
+        read_test_set(f"{bucket}/nothing")
+    with pytest.raises(UsageError, match="no file system is known by gopher://"):
+        read_test_set("gopher://there/is")
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(MachineError, match=r"gs://bucket/x: the package for gs:// is not installed; pip install 'melanoma-zoo\[gcs\]'"):  # fmt: skip
+        read_test_set("gs://bucket/x")
+    with pytest.raises(MachineError, match="results cannot be kept there"):
+        Store(location="s3://no-such-bucket-at-all/x").write("name", b"content")
+    broken = place(f"{bucket}/set/part0/I_000.png")
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(InputError, match=r"I_000\.png: cut short"):
+        read_test_set(f"{bucket}/set")
+    done = CliRunner().invoke(cli.main, ["predict", "sge_b3", "--untrained", "0", "--test-set", "gopher://x", "--output", "a.parquet"])  # fmt: skip
+    assert done.exit_code == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("Error: gopher://x: no file system is known")
