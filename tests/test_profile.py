@@ -20,11 +20,12 @@ from click.testing import CliRunner, Result
 
 import cli
 import zoo
+from benchmarks.cells import Variant
 from benchmarks.lines import Network, Options, Target, lines
 from benchmarks.machine import fingerprint
 from benchmarks.results import Profile, Row
 from benchmarks.timing import QUICK
-from reports import base, gpu, outputs, pixels, record
+from reports import base, gpu, outputs, pixels, profiling, record
 from reports.profile import tables
 from reports.ranking import places, ranking, repeats
 from zoo.card import Member, System
@@ -97,27 +98,41 @@ def test_every_combination_is_a_row(found: Profile) -> None:
 
 
 @pytest.mark.slow
-def test_an_engine_is_a_row_and_what_it_cannot_run_is_told(counts: Path, tmp_path: Path) -> None:
+def test_an_engine_is_a_row(counts: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     done = run(
-        "profile", "Tiny", "--counts", counts, "--quick", "--threads", "1", "--member", "0", "--compile",
-        "--engine", "torch,onnxruntime", "--precision", "fp32,bf16", "--output", tmp_path,
+        "profile", "Tiny", "--counts", counts, "--quick", "--threads", "1", "--member", "0",
+        "--engine", "torch,onnxruntime", "--output", tmp_path,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     found = record.load(tmp_path / "record.json").profile
     assert found is not None
-    rows = of(found, scenario="latency")
-    assert [(row.engine, row.precision, row.compiled) for row in rows] == [
-        ("torch", "fp32", False), ("torch", "fp32", True), ("onnxruntime", "fp32", False),
-        ("torch", "bf16", False), ("torch", "bf16", True), ("onnxruntime", "bf16", False),
+    plain, other = of(found, scenario="latency")
+    assert (plain.engine, plain.drift) == ("torch", None)
+    assert (other.engine, other.settings["engine"], other.error) == ("onnxruntime", "onnxruntime", "")
+    assert other.ms
+    assert 0 < other.drift < 1e-5
+    assert "onnxruntime" in done.stdout
+
+
+def test_each_engine_is_asked_for_what_it_can() -> None:
+    asked = profiling.Asked(
+        engines=("torch", "openvino"),
+        compiled=True,
+        memory_formats=("contiguous", "channels-last"),
+        threads=("1",),
+    )
+    found = [(each.engine, each.memory_format, each.compiled) for each in profiling._variants(asked, ["cpu"])]
+    assert found == [
+        ("torch", "contiguous", False), ("torch", "contiguous", True),
+        ("torch", "channels-last", False), ("torch", "channels-last", True),
+        ("openvino", "contiguous", False),
     ]  # fmt: skip
-    ran, refused = rows[2], rows[5]
-    assert ran.error == ""
-    assert ran.ms
-    assert ran.settings["engine"] == "onnxruntime"
-    assert 0 < ran.drift < 1e-5
-    assert refused.error == "onnxruntime has no bf16 on a CPU"
-    assert "cpu, 1 thread, fp32, onnxruntime" in done.stdout
+    low = Variant(engine="onnxruntime", precision="bf16")
+    assert low.impossible == "onnxruntime has no bf16 on a CPU"
+    assert Variant(engine="onnxruntime", device="cuda").impossible == "onnxruntime runs networks on CPUs only"
+    assert low.label == "cpu, 1 thread, bf16, onnxruntime"
+    assert not Variant(engine="openvino").reference
 
 
 @pytest.mark.slow
