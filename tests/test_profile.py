@@ -98,8 +98,9 @@ def test_every_combination_is_a_row(found: Profile) -> None:
 
 
 @pytest.mark.slow
-def test_an_engine_is_a_row(counts: Path, tmp_path: Path) -> None:
+def test_an_engine_is_a_row(counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "cache"))  # others resume their own readings
     done = run(
         "profile", "Tiny", "--counts", counts, "--quick", "--threads", "1", "--member", "0",
         "--engine", "torch,onnxruntime", "--output", tmp_path,
