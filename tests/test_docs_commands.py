@@ -45,7 +45,7 @@ MEANT = {
 
 LESS = {
     "predict": ["--folds", "0", "--limit", "1"],
-    "profile": ["--quick", "--threads", "1"],
+    "profile": ["--quick", "--threads", "1", "--batch-size", "1"],
 }
 """What is added, so that it takes seconds."""
 
