@@ -69,7 +69,12 @@ def _best(record: Record, scores: Scores) -> list[str]:
             f"told apart from it: difference {_shown(found, least)}. That does not make them equal."
         )
     elif len(known) > 1 and not alike:
-        said.append("Every other system can be told apart from it.")
+        judged = [_between(scores, best, each) for each in known if each is not best]
+        said.append(
+            "Every other system can be told apart from it."
+            if all(each is not None and each.separable for each in judged)
+            else "Whether all others can be told apart from it could not be judged."
+        )
     return said
 
 
