@@ -109,10 +109,8 @@ class Forward:
         metadata = None
         if features is not None:
             metadata = self._moved(torch.from_numpy(np.repeat(features, counts, axis=0)))
-        batches = [
-            (squares[start : start + self.batch_size], None if metadata is None else metadata[start : start + self.batch_size])
-            for start in range(0, len(squares), self.batch_size)
-        ]  # fmt: skip
+        parts = [slice(at, at + self.batch_size) for at in range(0, len(squares), self.batch_size)]
+        batches = [(squares[part], None if metadata is None else metadata[part]) for part in parts]
         with arithmetic(self.device, self.precision):
             outputs = list(self._pool.map(self._in_thread, batches))
         logits: Floats = torch.cat(outputs).cpu().numpy().astype(np.float64)
@@ -125,6 +123,8 @@ class Forward:
 
     def _logits_of(self, squares: Sequence[tuple[Tensor, str]], metadata: Tensor | None) -> Tensor:
         """Logits of a batch, in halves where memory does not suffice for it."""
+        import torch
+
         output = self._attempt(squares, metadata)
         if output is not None:
             return output
@@ -132,8 +132,6 @@ class Forward:
             raise self._too_large()
         half = len(squares) // 2
         self.batch_size = min(self.batch_size, half)
-        import torch
-
         if self.device == "cuda":
             torch.cuda.empty_cache()
         first, second = (None, None) if metadata is None else (metadata[:half], metadata[half:])

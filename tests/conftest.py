@@ -120,6 +120,14 @@ def draw() -> Callable[..., None]:
     return paint
 
 
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own, and processes of one thread each, whose results agree to the last bit."""
+    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path / "kept"
+
+
 NETWORKS = '''
 """Small networks of a plugin: quick, and each dies or fails of one kind of image."""
 import os

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -32,12 +33,7 @@ from evaluate.units import How, code, networks, units
 from zoo.card import System
 from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
 
-
-@pytest.fixture(autouse=True)
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "kept"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return tmp_path / "kept"
+pytestmark = pytest.mark.usefixtures("kept")
 
 
 @pytest.fixture
@@ -122,8 +118,18 @@ def test_several_processes_write_what_one_does(
     assert not spawned(), "no process outlives the run"
 
 
+def running(words: str) -> list[psutil.Process]:
+    """Processes below this one that have some words in their command."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # It has just ended.
+            if words in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
 def spawned() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    return running("spawn_main")
 
 
 class Killing(Processes):
@@ -206,11 +212,7 @@ def test_slurm_writes_what_one_process_does_and_goes_on_after_a_task_that_died(
 
 
 def kill_one_task() -> list[int]:
-    tasks = [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if "submitit.core._submit" in " ".join(child.cmdline())
-    ]
+    tasks = running("submitit.core._submit")
     tasks[0].kill()
     return [tasks[0].pid]
 

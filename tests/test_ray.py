@@ -32,6 +32,7 @@ from evaluate.launchers import ray as package
 from evaluate.launchers.ray import Ray
 
 pytestmark = [
+    pytest.mark.usefixtures("kept"),
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -70,13 +71,6 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         yield started
         ray.shutdown()
         started.cluster.shutdown()
-
-
-@pytest.fixture(autouse=True)
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "kept"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return tmp_path / "kept"
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ pytest.importorskip("s3fs", reason="needs the extra s3")
 moto_server = pytest.importorskip("moto.server", reason="needs moto's server")
 
 pytestmark = [
+    pytest.mark.usefixtures("kept"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:botocore", "ignore::DeprecationWarning:aiobotocore"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]  # fmt: skip
@@ -43,13 +44,6 @@ def server() -> Iterator[str]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         yield f"http://{host}:{port}"
     running.stop()
-
-
-@pytest.fixture(autouse=True)
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "kept"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return tmp_path / "kept"
 
 
 @pytest.fixture
