@@ -27,14 +27,14 @@ PACKAGE = EXAMPLES / "package"
 SHARED = ROOT.parent / "shared"
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a new environment with the example installed.
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """The Python of a new environment with the example installed, of each test its own: one installs another card.
 
     Fresh are the environment and the example, built and installed by pip; torch and all other
     requirements are those of the environment that the tests run in.
     """
-    folder = tmp_path_factory.mktemp("environment") / "env"
+    folder = tmp_path / "environment"
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
     paths = {"base": str(folder), "platbase": str(folder)}
