@@ -149,7 +149,7 @@ class Row:
         samples: Samples that it rests on.
         rounds: Fresh processes that they come from.
         iqr: Interquartile range of the samples / median.
-        between_rounds: Range of the medians of the rounds / median.
+        between_rounds: How far a repeat may lie from the median, by the scatter of the rounds' medians (95%) / median.
         spread: The larger of both, and at least 3% where a sweep chose the batch: how far a repeat may lie from it.
         load_ms: Building the network and moving it to the device, median of the rounds.
         first_ms: The first pass, median of the rounds.

@@ -30,7 +30,8 @@ class Summary:
         p99: 99th percentile; likewise.
         samples: How many samples there are.
         iqr: Interquartile range of all samples, divided by their median.
-        rounds: Range of the medians of the rounds, divided by the median.
+        rounds: How far the median of a repeat may lie from it, judged by the medians of the rounds and
+            divided by the median; 0 where there is one round.
     """
 
     median: float
@@ -50,21 +51,43 @@ def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
     """Summarises the samples of one or more rounds.
 
     >>> found = summarise([[10.0, 10.0, 10.0], [13.0, 14.0]])
-    >>> found.median, found.iqr, found.rounds, found.p90
-    (10.0, 0.3, 0.35, None)
+    >>> found.median, found.iqr, round(found.rounds, 3), found.p90
+    (10.0, 0.3, 3.145, None)
     """
     pooled = [sample for each in rounds for sample in each]
     median = statistics.median(pooled)
     low, high = (percentile(pooled, 25), percentile(pooled, 75))
-    medians = [statistics.median(each) for each in rounds]
     return Summary(
         median=median,
         p90=percentile(pooled, 90) if len(pooled) >= NEEDED[90] else None,
         p99=percentile(pooled, 99) if len(pooled) >= NEEDED[99] else None,
         samples=len(pooled),
         iqr=(high - low) / median,
-        rounds=(max(medians) - min(medians)) / median,
+        rounds=repeat([statistics.median(each) for each in rounds]) / median,
     )
+
+
+def repeat(medians: Sequence[float]) -> float:
+    """How far a repeat may lie: half the 95% interval of the difference between two means of as many rounds.
+
+    Student's t: rounds of both are taken to scatter alike. The range of three medians would be too
+    narrow for that: one repeat in seven lies outside of it.
+
+    Args:
+        medians: That of each round; nothing is said of a single one.
+
+    >>> round(repeat([100.0, 101.0, 102.0]), 2)
+    3.51
+    """
+    rounds = len(medians)
+    if rounds < 2:
+        return 0.0
+    quantile = _T[min(rounds, len(_T) + 1) - 2]
+    return float(quantile * statistics.stdev(medians) * (2 / rounds) ** 0.5)
+
+
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5% quantiles of Student's t for 2, 3 … rounds; the package that has it need not be on a GPU machine."""
 
 
 def percentile(samples: Sequence[float], share: int) -> float:

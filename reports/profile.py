@@ -139,8 +139,8 @@ def _with_method(found: Sequence[Table], profile: Profile) -> list[Table]:
     method = [_QUICK] if profile.quick else []
     method.append(
         f"Each figure: {profile.rounds} fresh process{'es' * (profile.rounds > 1)}, in shuffled order, seed {profile.seed}; "
-        f"weights: {profile.weights}. Measured on {_machine(profile.machine)}. Spread: interquartile range / median, or the range "
-        f"of the rounds' medians where that is larger; noisy above {NOISY:.0%}, invalid above {INVALID:.0%}. Busy: other "
+        f"weights: {profile.weights}. Measured on {_machine(profile.machine)}. Spread: interquartile range / median, or how far "
+        f"a repeat may lie by the rounds' medians (95%) where that is larger; noisy above {NOISY:.0%}, invalid above {INVALID:.0%}. Busy: other "
         f"processes took more than {BUSY:.0%} of the processors."
     )
     return [replace(each, notes=(*method, *each.notes)) if each is found[0] else each for each in found]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from benchmarks.cells import Cell, Variant
 from benchmarks.figures import (
@@ -22,7 +23,7 @@ from benchmarks.figures import (
 )
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
-from benchmarks.samples import flags, summarise
+from benchmarks.samples import flags, repeat, summarise
 from benchmarks.timing import FULL, QUICK
 
 CELL = Cell(kind="latency", variant=Variant(), rules=FULL)
@@ -65,8 +66,21 @@ def test_figures_are_those_of_all_rounds_together(rounds: list[list[float]]) -> 
     low, high = np.quantile(pooled, [0.25, 0.75])
     assert found.iqr == pytest.approx((high - low) / np.median(pooled))
     medians = [np.median(each) for each in rounds]
-    assert found.rounds == pytest.approx((max(medians) - min(medians)) / np.median(pooled))
+    apart = 0.0
+    if len(rounds) > 1:
+        # Half the interval of a difference of two means, by the standard library of statistics.
+        scale = np.std(medians, ddof=1) * np.sqrt(2 / len(medians))
+        apart = stats.t.ppf(0.975, df=len(medians) - 1) * scale
+    assert found.rounds == pytest.approx(apart / np.median(pooled), rel=1e-3, abs=1e-12)
     assert found.spread == max(found.iqr, found.rounds)
+
+
+def test_a_repeat_lies_within_the_spread_as_often_as_is_said() -> None:
+    drawn = np.random.default_rng(0).normal(100.0, 5.0, (2, 4000, 3))
+    outside = [
+        abs(first.mean() - second.mean()) > repeat(list(first)) for first, second in zip(*drawn, strict=True)
+    ]
+    assert np.mean(outside) == pytest.approx(0.05, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +111,7 @@ def test_a_row_has_the_figures_and_flags_of_its_rounds() -> None:
     row = timed(ROW, CELL, rounds)
     assert (row.ms, row.images_per_s, row.samples, row.rounds) == (10.0, 100.0, 6, 3)
     assert (row.load_ms, row.first_ms) == (100.0, 50.0)
-    assert row.between_rounds == 1.0
-    assert row.spread == 1.0
+    assert row.between_rounds == row.spread == pytest.approx(4.303 * 10 / 3**0.5 * (2 / 3) ** 0.5 / 10)
     assert row.flags == ("invalid", "busy")
     assert row.p90_ms is None
     assert row.reasons["p90_ms"] == "needs 64 samples, not 6"
