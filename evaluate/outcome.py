@@ -22,7 +22,7 @@ from evaluate.views import Floats
 from evaluate.work import Work
 from zoo.errors import MachineError
 
-AT_A_TIME = 4096 * SHARD
+AT_A_TIME = 512 * SHARD
 """Images whose rows are in memory at a time while a file is written."""
 
 

@@ -33,7 +33,7 @@ METADATA = b"melanoma_zoo"
 """The key of the file's metadata that holds a `Header`, as JSON."""
 
 ROW_GROUP = 2**16
-"""Rows of a row group: what is in memory while a file is written."""
+"""Rows of a row group, which is in memory while a file is written."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):

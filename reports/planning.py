@@ -213,50 +213,73 @@ def _of_readings(target: Target, network: Network, way: Way) -> list[tuple[float
     return found
 
 
-def table(found: Sequence[Planned], machines: Machines) -> Table:
-    """Plans as a table."""
-    priced = machines.price is not None
-    headers = ("System", "Hours", "Node-hours", *(["Cost"] if priced else []), "Units", "Compute, h", "Loading, h", "Overhead, h", "Read, GB", "Shipped, GB", "Kept, GB", "From")  # fmt: skip
-    launcher = found[0].overhead if found else ""
-    rows = [
-        (
-            each.system,
-            hours(each.hours),
-            hours(each.node_hours),
-            *([f"{each.cost:,.2f}"] if priced and each.cost is not None else []),
-            f"{each.units:,}",
-            hours(each.compute_hours),
-            hours(each.loading_hours),
-            hours(each.overhead_hours),
-            "n/a" if each.read_bytes is None else gigabytes(each.read_bytes),
-            gigabytes(each.shipped_bytes),
-            gigabytes(each.written_bytes),
-            each.source,
-        )
-        for each in found
-    ]
-    notes = [
-        f"{machines.processes} {'processes' if machines.processes > 1 else 'process'} at a time, each as fast as the one "
-        "that the times come from; --processes says how many where a node has room for more than one.",
-        f"Overhead of the launcher: {launcher}.",
-    ]
-    if any(each.basis == "profile" for each in found):
-        notes.append("profile times the passes of a network as it is: predict folds batch norms, which is quicker, and decodes images.")  # fmt: skip
-    if any(each.basis == "operations" for each in found):
-        notes.append("An estimate from operations may be wrong by several times; predict with --limit 128 measures.")  # fmt: skip
-    if any(each.basis != "predict" for each in found):
-        notes.append("Making networks counts where predict measured it.")
-    if any(each.read_bytes is None for each in found):
-        notes.append("Read, n/a: no run of predict says how large images are; give --image-mb.")
-    nodes = f" on {machines.nodes} nodes" if machines.nodes > 1 else ""
+def tables(found: Sequence[Planned], machines: Machines) -> list[Table]:
+    """Plans as tables: what they come to, and what that is made of."""
     images = f"{found[0].images:,} images" if found else "no images"
-    return Table(
+    nodes = f" on {machines.nodes} nodes" if machines.nodes > 1 else ""
+    priced = machines.price is not None
+    summary = Table(
         f"Plan: {images}, --launcher {machines.launcher}{nodes}",
-        headers,
-        tuple(rows),
-        tuple(notes),
-        align="l" + "r" * (len(headers) - 2) + "l",
+        ("System", "Hours", "Node-hours", *(["Cost"] if priced else []), "Times are"),
+        tuple(
+            (
+                each.system,
+                hours(each.hours),
+                hours(each.node_hours),
+                *(
+                    [f"{each.cost:,.0f}" if each.cost >= 100 else f"{each.cost:,.2f}"]
+                    if each.cost is not None
+                    else []
+                ),
+                each.source,
+            )
+            for each in found
+        ),
+        tuple(_notes(found, machines)),
+        align="lrr" + "r" * priced + "l",
     )
+    parts = Table(
+        "Hours of all processes, and GB that are moved",
+        ("System", "Units", "Compute", "Loading", "Overhead", "Read", "Shipped", "Kept"),
+        tuple(
+            (
+                each.system,
+                f"{each.units:,}",
+                hours(each.compute_hours),
+                hours(each.loading_hours) if each.loading_hours else "n/a",
+                hours(each.overhead_hours),
+                "n/a" if each.read_bytes is None else gigabytes(each.read_bytes),
+                gigabytes(each.shipped_bytes),
+                gigabytes(each.written_bytes),
+            )
+            for each in found
+        ),
+        tuple(_parts_notes(found)),
+    )
+    return [summary, parts]
+
+
+def _notes(found: Sequence[Planned], machines: Machines) -> Iterator[str]:
+    one = machines.processes == 1
+    yield (
+        f"{machines.processes} process{'' if one else 'es'} at a time, each as fast as the one that was timed; where a "
+        "node has room for several, say --processes."
+    )
+    if any(each.basis == "profile" for each in found):
+        yield (
+            "profile times the passes of a network as it is: predict folds batch norms, which is quicker, and "
+            "decodes images."
+        )
+    if any(each.basis == "operations" for each in found):
+        yield "An estimate from operations may be wrong by several times; predict with --limit 128 measures."
+
+
+def _parts_notes(found: Sequence[Planned]) -> Iterator[str]:
+    if any(each.basis != "predict" for each in found):
+        yield "Loading: making networks; n/a where predict has not measured it, and then not in the hours."
+    yield from dict.fromkeys(f"Overhead: of the launcher; {each.overhead}." for each in found)
+    if any(each.read_bytes is None for each in found):
+        yield "Read, n/a: no run of predict says how large images are; give --image-mb."
 
 
 def hours(value: float) -> str:

@@ -162,8 +162,8 @@ def test_a_plan_takes_the_times_of_units_of_an_earlier_run(small: System, test_s
     shown = run("plan", "small", *WORDS, "--price", "2.5").stdout
     assert "Plan: 400,000 images, --launcher ray on 8 nodes" in shown
     assert "measured: predict of 40 images" in shown
-    assert "Overhead of the launcher: measured" in shown
-    assert "estimate" not in shown
+    assert "Overhead: of the launcher; measured: benchmarks/results/scaling.md" in shown
+    assert "stimate" not in shown
     other = run("plan", "small", *WORDS, "--precision", "bf16", "--json").stdout
     assert json.loads(other)[0]["basis"] == "operations", "another precision was not measured"
 

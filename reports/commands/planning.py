@@ -80,7 +80,7 @@ def plan_run(
     """
     from evaluate.planning import Machines
     from evaluate.stores import Store
-    from reports.planning import Way, plan, table
+    from reports.planning import Way, plan, tables
     from zoo.errors import UsageError
 
     if launcher == "local" and nodes > 1:
@@ -106,4 +106,4 @@ def plan_run(
     if as_json:
         print_json(found)
     else:
-        print_tables([table(found, machines)])
+        print_tables(tables(found, machines))
