@@ -200,3 +200,13 @@ def pass_s(cell: Cell, macs: int, reading: Mapping[str, Any] | None) -> float:
     variant = cell.variant
     rate = _RATE[variant.device] * (variant.threads if variant.device == "cpu" else 1)
     return max(_LEAST_S[variant.device], macs * cell.batch / rate)
+
+
+def kept_rate(line: Line, options: Options, taker: Taker) -> float | None:
+    """Images per second of a row, by readings of an earlier run; None where none was kept."""
+    cell = _with_batch(line, options, taker).cell
+    kept = [reading for turn in range(cell.rules.rounds) if (reading := taker.kept(cell, turn))]
+    if not kept:
+        return None
+    passes_ms = [median(per_pass(reading, reading["samples_ms"])) for reading in kept]
+    return 1e3 * cell.batch / median(passes_ms)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import xml.etree.ElementTree as ET
 from dataclasses import asdict
 from functools import cache
@@ -14,6 +13,8 @@ from typing import Literal
 
 from benchmarks.results import Machine
 from zoo import runtime
+from zoo.processor import output as _output
+from zoo.processor import processor
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -23,7 +24,7 @@ def fingerprint() -> Machine:
     """The machine and the software that this process runs on, without importing torch."""
     gpus, driver, cuda = _nvidia()
     return Machine(
-        cpu=_cpu(),
+        cpu=processor(),
         cores=_cores(),
         logical_cores=os.cpu_count() or 1,
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
@@ -78,17 +79,6 @@ def _cores() -> int:
     return cores or int(_output("sysctl", "-n", "hw.physicalcpu").strip() or os.cpu_count() or 1)
 
 
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    brand = _output("sysctl", "-n", "machdep.cpu.brand_string").strip()
-    return brand or platform.processor() or platform.machine()
-
-
 def _nvidia() -> tuple[tuple[str, ...], str | None, str | None]:
     """Model and memory of each NVIDIA GPU, the driver's version, and its CUDA version."""
     try:
@@ -100,11 +90,3 @@ def _nvidia() -> tuple[tuple[str, ...], str | None, str | None]:
         for gpu in report.iter("gpu")
     )
     return gpus, report.findtext("driver_version"), report.findtext("cuda_version")
-
-
-def _output(*command: str) -> str:
-    """What a program prints; nothing where it is missing, fails or hangs."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return ""

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from evaluate.protocols import PROTOCOLS, OperatingPoint
     from evaluate.scores import Metric, Scores, SystemScores, difference, score
     from evaluate.subgroups import Subgroups, by_subgroup
-    from evaluate.testset import TestImage, TestSet, read_test_set
+    from evaluate.testimages import TestImage
+    from evaluate.testset import TestSet, read_test_set
 
 __all__ = [
     "PROTOCOLS",
@@ -71,7 +72,8 @@ _HOMES = {
     "protocols": ("PROTOCOLS", "OperatingPoint"),
     "scores": ("Metric", "Scores", "SystemScores", "difference", "score"),
     "subgroups": ("Subgroups", "by_subgroup"),
-    "testset": ("TestImage", "TestSet", "read_test_set"),
+    "testimages": ("TestImage",),
+    "testset": ("TestSet", "read_test_set"),
 }
 
 

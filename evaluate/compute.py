@@ -7,6 +7,7 @@ portion where that begins with it.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Generator, Iterable
 
 import msgspec
@@ -17,9 +18,11 @@ from evaluate.forward import Forward
 from evaluate.loading import network
 from evaluate.portions import Portion
 from evaluate.preprocess import Geometry
-from evaluate.testset import TestImage
-from evaluate.units import How, Network, Result, Unit, builder
+from evaluate.results import Result, Took
+from evaluate.testimages import TestImage
+from evaluate.units import How, Network, Unit, builder
 from zoo.errors import MachineError
+from zoo.processor import processor
 from zoo.runtime import tune_allocator
 
 
@@ -56,15 +59,20 @@ class Computer:
                 yield from (self._computed(unit, now[1]) for unit in now[0])
 
     def _computed(self, unit: Unit, pixels: Wait) -> Computed:
+        begun = time.perf_counter()
+        new = self._last is None or self._last[0] != unit.network.key
         try:
             forward = self._forward(unit.network)
+            made = time.perf_counter()
             geometry = unit.network.geometry
             squares = [pixels(index)[geometry] for index in range(unit.start, unit.stop)]
             logits = forward(squares, unit.network.views.transforms, unit.features)
             probabilities = views.average(logits, unit.network.views)
         except Exception as error:  # Whatever it is, other units may be well.
             return Computed(unit=unit, error=error)
-        return Computed(unit=unit, result=Result(probabilities=probabilities, batch_size=forward.batch_size))
+        took = _took(unit.network.how, time.perf_counter() - made, made - begun if new else 0.0)
+        result = Result(probabilities=probabilities, batch_size=forward.batch_size, took=took)
+        return Computed(unit=unit, result=result)
 
     def _forward(self, wanted: Network) -> Forward:
         if self._last is None or self._last[0] != wanted.key:
@@ -75,6 +83,17 @@ class Computer:
         if isinstance(found, Exception):
             raise found
         return found
+
+
+def _took(how: How, seconds: float, loading: float) -> Took:
+    import torch
+
+    return Took(
+        seconds=seconds,
+        loading=loading,
+        processor=processor() if how.device == "cpu" else how.device_name,
+        threads=torch.get_num_threads(),
+    )
 
 
 def _images(portion: Portion) -> Wanted:

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from evaluate.images import Pixels, decode, read
 from evaluate.preprocess import Geometry, shape
-from evaluate.testset import TestImage
+from evaluate.testimages import TestImage
 from zoo.errors import InputError
 
 Decoded = dict[Geometry, Pixels]

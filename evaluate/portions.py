@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import chain, groupby
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby, islice
 
 import msgspec
 
-from evaluate.units import SHARD, Unit
+from evaluate.units import SHARD, Network, Unit
 
 PORTION_BYTES = 2**29
 """Memory for the decoded pixels of a portion, unless a single shard needs more."""
@@ -71,22 +71,36 @@ def portions(units: Sequence[Unit], slots: int) -> list[Portion]:
         units: Those that are to be computed.
         slots: Processes that compute at a time.
     """
-    networks = list(dict.fromkeys(unit.network.key for unit in units))
-    geometries = {unit.network.key: unit.network.geometry for unit in units}
+    networks = {unit.network.key: unit.network for unit in units}
     by_start = sorted(units, key=lambda unit: unit.start)
     shards = [list(shard) for _, shard in groupby(by_start, key=lambda unit: unit.start)]
-    pixels = SHARD * sum(geometry.bytes for geometry in set(geometries.values()))
-    cut = size(len(shards), len(networks), pixels, slots)
+    return list(grouped(shards, len(shards), list(networks.values()), slots))
+
+
+def grouped(
+    shards: Iterable[Sequence[Unit]], count: int, networks: Sequence[Network], slots: int
+) -> Iterator[Portion]:
+    """As `portions`, of units that are made when they are asked for.
+
+    Args:
+        shards: The units of each shard.
+        count: Number of shards.
+        networks: Those of the units, in their order.
+        slots: Processes that compute at a time.
+    """
+    keys = list(dict.fromkeys(network.key for network in networks))
+    pixels = SHARD * sum(geometry.bytes for geometry in {network.geometry for network in networks})
+    cut = size(count, len(keys), pixels, slots)
     parts = [
-        networks[len(networks) * part // cut.parts : len(networks) * (part + 1) // cut.parts]
-        for part in range(cut.parts)
+        keys[len(keys) * part // cut.parts : len(keys) * (part + 1) // cut.parts] for part in range(cut.parts)
     ]
-    found = []
-    for number, first in enumerate(range(0, len(shards), cut.shards)):
+    left, number = iter(shards), 0
+    while some := list(islice(left, cut.shards)):
         by_network: dict[str, list[Unit]] = {}
-        for unit in chain.from_iterable(shards[first : first + cut.shards]):
+        for unit in chain.from_iterable(some):
             by_network.setdefault(unit.network.key, []).append(unit)
         for part in parts:
             order = reversed(part) if number % 2 else part
-            found.append(tuple(unit for key in order for unit in by_network.get(key, ())))
-    return [portion for portion in found if portion]
+            if portion := tuple(unit for key in order for unit in by_network.get(key, ())):
+                yield portion
+        number += 1

@@ -6,30 +6,33 @@ The work is cut into units (`evaluate.units`), which are kept on disk as soon as
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 
-from evaluate import units
+from evaluate import results, units
 from evaluate.drifting import measure, sample
 from evaluate.features import metadata_features
 from evaluate.jobs import Job
 from evaluate.launchers.base import Failure, Launcher, Where, combined
 from evaluate.launchers.local import Local
-from evaluate.portions import portions
-from evaluate.predictions import Predictions
+from evaluate.outcome import Outcome
+from evaluate.portions import Portion
+from evaluate.predictions import Predictions, write_predictions
 from evaluate.provenance import describe, notes
+from evaluate.results import Result
 from evaluate.stores import Store
 from evaluate.testset import TestSet
-from evaluate.units import How, Network, Result, Unit
-from evaluate.views import Floats
+from evaluate.timings import Timings
+from evaluate.units import How, Network, Unit
+from evaluate.work import Missing, Work
 from zoo.engines import Choice, Engine, choose
 from zoo.engines import check as check_engine
-from zoo.errors import MachineError
 from zoo.runtime import Device, Precision
 
 Progress = Callable[[str, int, int], None]
@@ -69,11 +72,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A system and its units, network after network."""
+    """A system and its networks."""
 
     job: Job
     choice: Choice
-    units: dict[Network, list[Unit]]
+    networks: list[Network]
+    features: npt.NDArray[np.float32] | None
+
+
+class _Run(msgspec.Struct, kw_only=True, eq=False):
+    """What is known of the results of a run, beside where they are kept.
+
+    Attributes:
+        unkept: Results that could not be kept, by name.
+        batch_sizes: Views at a time, by the key of the network.
+        timings: How long units took.
+    """
+
+    unkept: dict[str, Result] = {}
+    batch_sizes: dict[str, set[int]] = {}
+    timings: Timings = msgspec.field(default_factory=Timings)
+
+    def note(self, unit: Unit, result: Result) -> None:
+        """One more result."""
+        self.batch_sizes.setdefault(unit.network.key, set()).add(result.batch_size)
+        self.timings.add(unit, result.took)
 
 
 def predict(
@@ -107,19 +130,86 @@ def predict(
         InputError: A trained file does not fit, or the table lacks what metadata are made of.
     """
     launcher = launcher or Local(settings.workers)
-    where = launcher.where(settings.device, settings.precision)
-    check_engine(settings.engine, where.device, settings.precision)
-    plans = [_plan(job, test_set, settings, where) for job in jobs]
-    unkept = _complete(plans, launcher, store, progress)
-    finished = [_predictions(plan, test_set, settings, where, store, unkept) for plan in plans]
+    finished = [each.predictions() for each in _computed(jobs, test_set, settings, progress, launcher, store)]
     if settings.drift_images and test_set.images:
         return _with_drift(finished, jobs, test_set, settings, progress, launcher, store)
     return finished
 
 
+def predict_to_file(
+    path: Path,
+    job: Job,
+    test_set: TestSet,
+    settings: Settings = Settings(),  # noqa: B008 (frozen)
+    progress: Progress | None = None,
+    *,
+    launcher: Launcher | None = None,
+    store: Store = Store(),  # noqa: B008 (frozen)
+) -> dict[str, Any]:
+    """As `predict`, of one system and into a Parquet file, without all rows in memory.
+
+    Where drift is measured (`Settings.drift`) they are in memory after all: thresholds come from all scores.
+
+    Args:
+        path: The file; the same to the byte as `write_predictions` makes of what `predict` returns.
+        job: The system.
+        test_set: As of `predict`.
+        settings: As of `predict`.
+        progress: As of `predict`.
+        launcher: As of `predict`.
+        store: As of `predict`.
+
+    Returns:
+        What the file says of itself (`Predictions.metadata`).
+
+    Raises:
+        MachineError: As of `predict`, or the file cannot be written.
+        InputError: As of `predict`.
+    """
+    if settings.drift_images and test_set.images:
+        (found,) = predict([job], test_set, settings, progress, launcher=launcher, store=store)
+        write_predictions(found, path)
+        return found.metadata
+    launcher = launcher or Local(settings.workers)
+    (outcome,) = _computed([job], test_set, settings, progress, launcher, store)
+    outcome.write(path)
+    return outcome.metadata
+
+
+def _computed(
+    jobs: Sequence[Job],
+    test_set: TestSet,
+    settings: Settings,
+    progress: Progress | None,
+    launcher: Launcher,
+    store: Store,
+) -> list[Outcome]:
+    """Computes what is not in the store."""
+    where = launcher.where(settings.device, settings.precision)
+    check_engine(settings.engine, where.device, settings.precision)
+    plans = [_plan(job, test_set, settings, where) for job in jobs]
+    each = [(plan, network) for plan in plans for network in plan.networks]
+    work = Work(
+        images=test_set.images,
+        networks=tuple(network for _, network in each),
+        features=tuple(plan.features if network.training.member.metadata else None for plan, network in each),
+    )
+    run = _complete(work, launcher, store, progress)
+    run.timings.keep(store)
+    found, first = [], 0
+    for plan in plans:
+        indices = range(first, first := first + len(plan.networks))
+        found.append(
+            Outcome(
+                job=plan.job, test_set=test_set, metadata=_metadata(plan, test_set, settings, where, run),
+                work=work, indices=indices, store=store, unkept=run.unkept,
+            )
+        )  # fmt: skip
+    return found
+
+
 def _plan(job: Job, test_set: TestSet, settings: Settings, where: Where) -> _Plan:
     reads = any(training.member.metadata for training in job.trainings)
-    features = metadata_features(job.card, test_set) if reads else None
     choice = choose(
         settings.engine, where.device, settings.precision, len(test_set.images) * job.card.views.distinct
     )
@@ -130,47 +220,46 @@ def _plan(job: Job, test_set: TestSet, settings: Settings, where: Where) -> _Pla
         batch_size=settings.batch_size,
         engine=choice.engine,
     )
-    found = {
-        network: list(
-            units.units(network, test_set.images, features if network.training.member.metadata else None)
-        )
-        for network in units.networks(job, how)
-    }
-    return _Plan(job=job, choice=choice, units=found)
+    return _Plan(
+        job=job,
+        choice=choice,
+        networks=units.networks(job, how),
+        features=metadata_features(job.card, test_set) if reads else None,
+    )
 
 
-def _complete(
-    plans: Sequence[_Plan], launcher: Launcher, store: Store, progress: Progress | None
-) -> dict[str, Result]:
-    """Computes what is not in the store; the results that could not be kept there."""
-    every = [unit for plan in plans for same in plan.units.values() for unit in same]
-    missing = {
-        unit.name: unit
-        for unit, kept in zip(every, units.recall_all(every, store), strict=True)
-        if kept is None
-    }
-    # Systems may have a network in common; it is computed once.
-    times = Counter(unit.name for unit in every)
-    total = sum(len(unit.images) for unit in every)
-    done = total - sum(len(unit.images) for unit in every if unit.name in missing)
+def _complete(work: Work, launcher: Launcher, store: Store, progress: Progress | None) -> _Run:
+    """Computes what is not in the store."""
+    run = _Run()
+    missing = Missing(work, store, run.note)
+    done, total = missing.kept, len(work.images) * len(work.networks)
     if progress:
         progress("predicting", done, total)
     failures: dict[Unit, Failure] = {}
-    unkept: dict[str, Result] = {}
-    with closing(launcher.run(portions(list(missing.values()), launcher.slots), store)) as computed:
+    at_work: dict[str, Unit] = {}
+
+    def handed_out() -> Iterator[Portion]:
+        for portion in missing.portions(launcher.slots):
+            at_work.update({unit.name: unit for unit in portion})
+            yield portion
+
+    with closing(launcher.run(handed_out(), store)) as computed:
         for each in computed:
-            unit = missing[each.name]
+            unit = at_work.pop(each.name)
             if each.failure:
                 failures[unit] = each.failure
                 continue
-            if each.result and not units.keep(unit, each.result, store):
-                unkept[unit.name] = each.result
-            done += len(unit.images) * times[unit.name]
+            assert each.result
+            run.note(unit, each.result)
+            if not each.kept and not results.keep(unit, each.result, store):
+                run.unkept[unit.name] = each.result
+            done += len(unit.images) * missing.times(unit)
             if progress:
                 progress("predicting", done, total)
     if failures:
-        raise combined(failures, len(missing))
-    return unkept
+        run.timings.keep(store)
+        raise combined(failures, missing.count)
+    return run
 
 
 def _with_drift(
@@ -195,55 +284,20 @@ def _with_drift(
     return told
 
 
-def _predictions(
-    plan: _Plan, test_set: TestSet, settings: Settings, where: Where, store: Store, unkept: dict[str, Result]
-) -> Predictions:
-    """The scores of one system. A skipped image has a row too, without a score."""
-    ids = [*(image.id for image in test_set.images), *test_set.skipped]
-    known = test_set.table.loc[ids] if test_set.table is not None else None
-    without = np.full(len(test_set.skipped), np.nan)
-    tables = []
-    batch_sizes: dict[str, set[int]] = {}
-    for network, own in plan.units.items():
-        member = network.training.member
-        scores: list[Floats] = []
-        for result in _results(own, store, unkept):
-            scores.append(result.probabilities[:, member.melanoma])
-            batch_sizes.setdefault(member.name, set()).add(result.batch_size)
-        columns = {
-            "image": ids,
-            "lesion": None if known is None else known["lesion"].to_numpy(),
-            "patient": None if known is None else known["patient"].to_numpy(),
-            "member": member.name,
-            "fold": network.training.fold,
-            "score": np.concatenate([*scores, without]),
-        }
-        tables.append(pd.DataFrame(columns))
-    metadata = describe(
+def _metadata(plan: _Plan, test_set: TestSet, settings: Settings, where: Where, run: _Run) -> dict[str, Any]:
+    """What the scores of a system say of themselves."""
+    sizes: dict[str, set[int]] = {}
+    for network in plan.networks:
+        sizes.setdefault(network.training.member.name, set()).update(run.batch_sizes.get(network.key, ()))
+    return describe(
         plan.job,
         test_set,
         {
             "device": where.name,
             "precision": settings.precision,
             "batch_size": settings.batch_size or "auto",
-            "batch_sizes": {member: sorted(sizes) for member, sizes in batch_sizes.items()},
+            "batch_sizes": {member: sorted(each) for member, each in sizes.items()},
             "engine": msgspec.to_builtins(plan.choice),
             "software": units.software(plan.choice.engine),
         },
     )
-    return Predictions(
-        system=plan.job.card.name,
-        kind="probability",
-        table=pd.concat(tables, ignore_index=True),
-        path=plan.job.card.title,
-        metadata=metadata,
-        notes=notes(plan.job.card.name, metadata),
-    )
-
-
-def _results(own: Sequence[Unit], store: Store, unkept: dict[str, Result]) -> Iterator[Result]:
-    for unit, kept in zip(own, units.recall_all(own, store), strict=True):
-        found = kept or unkept.get(unit.name)
-        if found is None:
-            raise MachineError(f"{unit}: its result has gone while others were computed; run again")
-        yield found

@@ -21,43 +21,21 @@ from natsort import natsorted
 
 import zoo
 from evaluate.labels import COLUMNS
+from evaluate.prediction_file import METADATA, SCHEMA, SCHEMA_VERSION, Header, write_rows
 from evaluate.provenance import UNTRAINED, notes
 from evaluate.tables import ids, numbers, read_csv, spelled, truth
 from zoo.card import System
 from zoo.errors import InputError, UnknownNameError, UsageError
-from zoo.files import replacing, sha256
+from zoo.files import sha256
 from zoo.references import scores_file
 
 Kind = Literal["probability", "rank"]
 
-SCHEMA_VERSION = 1
-"""Version of the Parquet format; files of a later version are refused."""
-
-SCHEMA = pa.schema(
-    [
-        ("image", pa.string()),
-        ("lesion", pa.string()),
-        ("patient", pa.string()),
-        ("member", pa.string()),
-        ("fold", pa.int32()),
-        ("score", pa.float64()),
-        ("kind", pa.string()),
-    ]
-)
-"""Columns of a Parquet file; `lesion`, `patient`, `member` and `fold` may be null."""
-
-_METADATA = b"melanoma_zoo"
 UNSTATED = (
     "Nothing says whether the scores are probabilities, so nothing is computed that only probabilities allow; "
     "say it with --kind NAME=probability or --kind NAME=rank."
 )
 """Note of scores of which neither a card nor the user says what they are."""
-
-
-class _Header(msgspec.Struct, frozen=True, kw_only=True):
-    schema: int
-    system: str
-    metadata: dict[str, Any] = {}
 
 
 class Predictions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -156,13 +134,13 @@ def write_predictions(predictions: Predictions, path: Path | str) -> None:
     Raises:
         MachineError: The file cannot be written.
     """
-    path = Path(path)
-    frame = predictions.table.assign(kind=predictions.kind).reindex(columns=SCHEMA.names)
-    header = _Header(schema=SCHEMA_VERSION, system=predictions.system, metadata=predictions.metadata)
-    table = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
-    table = table.replace_schema_metadata({_METADATA: msgspec.json.encode(header)})
-    with replacing(path) as unfinished:
-        pq.write_table(table, unfinished)
+    write_rows(
+        [predictions.table],
+        Path(path),
+        system=predictions.system,
+        kind=predictions.kind,
+        metadata=predictions.metadata,
+    )
 
 
 def read_elsewhere(system: System) -> Predictions:
@@ -351,7 +329,7 @@ def _read_parquet(path: Path, kind: Kind | None) -> Predictions:
     )
 
 
-def _header(path: Path) -> _Header:
+def _header(path: Path) -> Header:
     """What a Parquet file says of itself, after checking that this version can read it."""
     try:
         schema = pq.read_schema(path)
@@ -360,7 +338,7 @@ def _header(path: Path) -> _Header:
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
     try:
-        header = msgspec.json.decode((schema.metadata or {}).get(_METADATA, b"{}"), type=_Header)
+        header = msgspec.json.decode((schema.metadata or {}).get(METADATA, b"{}"), type=Header)
     except msgspec.MsgspecError as error:
         raise InputError(
             f"{path}: does not say what its scores are of ({error}); write it with write_predictions"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -16,8 +16,9 @@ from evaluate.jobs import untrained as random
 from evaluate.labels import Labels
 from evaluate.launchers.opening import Launching, opened
 from evaluate.loading import check as check_files
-from evaluate.predict import Progress, Settings, predict
-from evaluate.predictions import Predictions, write_predictions
+from evaluate.predict import Progress, Settings, predict_to_file
+from evaluate.predictions import read_predictions
+from evaluate.provenance import notes
 from evaluate.published import write_published
 from evaluate.skipped import without_skipped
 from evaluate.testset import read_test_set
@@ -34,20 +35,22 @@ class Written(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What a run came to.
 
     Attributes:
-        files: Those that were written.
-        predictions: What is in them.
+        system: The system.
+        files: Those that were written, that of the predictions first.
+        metadata: What they say of themselves.
         labels: What the images are, where a table says so.
     """
 
+    system: str
     files: tuple[Path, ...]
-    predictions: Predictions
+    metadata: dict[str, Any]
     labels: Labels | None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the predictions must know."""
-        skipped = [f"{image} was skipped: {why}." for image, why in self.predictions.skipped.items()]
-        return (*self.predictions.notes, *skipped)
+        skipped = [f"{image} was skipped: {why}." for image, why in self.metadata["skipped"].items()]
+        return (*notes(self.system, self.metadata), *skipped)
 
 
 def predict_to(
@@ -149,18 +152,19 @@ def predict_to(
         workers=workers or 2, progress=progress,
     )  # fmt: skip
     with opened(launching, device, workers) as launcher:
-        (found,) = predict([job], images, settings, progress, launcher=launcher, store=launching.store)
-    write_predictions(found, output)
+        metadata = predict_to_file(
+            output, job, images, settings, progress, launcher=launcher, store=launching.store
+        )
     written = [output]
     if as_csv:
-        write_published(found, images.labels, output.with_suffix(".csv"))
+        write_published(read_predictions(output), images.labels, output.with_suffix(".csv"))
         written.append(output.with_suffix(".csv"))
-    return Written(files=tuple(written), predictions=found, labels=images.labels)
+    return Written(system=card.name, files=tuple(written), metadata=metadata, labels=images.labels)
 
 
 def ranking(written: Written) -> dict[str, float]:
     """How many images there are, and where both classes are among them ROC-AUC and average precision."""
-    found, labels = written.predictions, written.labels
+    found, labels = read_predictions(written.files[0]), written.labels
     figures = {"images": float(found.table["image"].nunique()), "skipped": float(len(found.skipped))}
     if labels is None:
         return figures

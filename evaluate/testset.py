@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -16,30 +16,13 @@ from evaluate.copies import originals
 from evaluate.folder import Source, check_copies, files_of, find_table, joined, listed
 from evaluate.images import ImageError
 from evaluate.labels import Labels, only, read_labels
+from evaluate.testimages import Images, TestImage
 from zoo.errors import InputError, UsageError
 from zoo.files import sha256
 from zoo.urls import place
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
-
-
-class TestImage(msgspec.Struct, frozen=True, kw_only=True):
-    """An image of a test set.
-
-    Attributes:
-        id: As the table has it; the file's name without ending where there is no table.
-        path: The file.
-        sha256: Its checksum.
-        size: Its bytes.
-    """
-
-    __test__ = False  # pytest takes the name for a test.
-
-    id: str
-    path: Path
-    sha256: str
-    size: int
 
 
 class TestSet(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -64,7 +47,7 @@ class TestSet(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     __test__ = False
 
     path: str
-    images: tuple[TestImage, ...]
+    images: Sequence[TestImage]
     table: pd.DataFrame | None = None
     columns: dict[str, str] = {}
     table_path: str = ""
@@ -148,7 +131,7 @@ def read_test_set(
 
 def _checked(
     files: Mapping[str, Path | None], folder: Path, on_error: str, workers: int, progress: Progress | None
-) -> tuple[tuple[TestImage, ...], dict[str, str]]:
+) -> tuple[Images, dict[str, str]]:
     """The images that are whole, and why the others are not."""
 
     def look(name: str) -> TestImage | str:
@@ -162,7 +145,7 @@ def _checked(
             return error.reason
         return TestImage(id=name, path=path, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
-    found: list[TestImage] = []
+    found = Images()
     wrong: dict[str, str] = {}
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -182,7 +165,7 @@ def _checked(
             f"{folder}: {len(wrong)} of {len(files)} images cannot be used: {reasons}; fetch or convert "
             "them again" + (", or leave them out with --on-error skip" if found else "")
         )
-    return tuple(found), wrong
+    return found, wrong
 
 
 def _labels(

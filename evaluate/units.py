@@ -1,15 +1,14 @@
-"""Units of work: one training of one member on one shard of images, kept as soon as it is done.
+"""Units of work: one training of one member on one shard of images.
 
-A unit is a plain value that any process can compute (`evaluate.compute`). It is kept under a name made of
-everything that decides its result, so a run that was killed goes on where it was, two runs may share a
-folder, and whatever changes is computed again.
+A unit is a plain value that any process can compute (`evaluate.compute`). Its result is kept
+(`evaluate.results`) under a name made of everything that decides it, so a run that was killed goes on where it
+was, two runs may share a folder, and whatever changes is computed again.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
@@ -24,9 +23,7 @@ import numpy.typing as npt
 import zoo
 from evaluate.jobs import Job, Training
 from evaluate.preprocess import Geometry
-from evaluate.stores import Store
-from evaluate.testset import TestImage
-from evaluate.views import Floats
+from evaluate.testimages import TestImage
 from zoo import cache as kept
 from zoo.card import Views
 from zoo.engines import Library, versions
@@ -61,9 +58,6 @@ _CODE = (
     "zoo.sessions",
     "zoo.whole",
 )
-_AT_A_TIME = 64
-"""Results that are read from a URL at a time."""
-
 _PACKAGES = ("numpy", "opencv-python-headless", "timm", "torch")
 
 
@@ -140,25 +134,6 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return f"{self.network}, images {' to '.join(ids)}"
 
 
-class Result(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What a unit came to.
-
-    Attributes:
-        probabilities: Of each class, shape (images, classes).
-        batch_size: Views that were computed at a time.
-    """
-
-    probabilities: Floats
-    batch_size: int
-
-
-class _Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A result as a file has it."""
-
-    probabilities: list[list[float]]
-    batch_size: int
-
-
 def networks(job: Job, how: How) -> list[Network]:
     """The networks of a system, in the order of its trainings.
 
@@ -200,16 +175,29 @@ def units(
         features: Their metadata, for a member that reads them.
     """
     for start in range(0, len(images), SHARD):
-        shard = tuple(images[start : start + SHARD])
-        rows = None if features is None else features[start : start + SHARD]
-        name = kept.key(
-            "probabilities",
-            network.key,
-            [image.sha256 for image in shard],
-            None if rows is None else rows.tolist(),
-            code=(),
-        )
-        yield Unit(network=network, start=start, images=shard, features=rows, name=name)
+        yield unit(network, start, tuple(images[start : start + SHARD]), features)
+
+
+def unit(
+    network: Network, start: int, shard: tuple[TestImage, ...], features: npt.NDArray[np.float32] | None
+) -> Unit:
+    """A network and one shard.
+
+    Args:
+        network: What is run.
+        start: Index of the shard's first image in the test set.
+        shard: Its images.
+        features: As of `units`.
+    """
+    rows = None if features is None else features[start : start + SHARD]
+    name = kept.key(
+        "probabilities",
+        network.key,
+        [image.sha256 for image in shard],
+        None if rows is None else rows.tolist(),
+        code=(),
+    )
+    return Unit(network=network, start=start, images=shard, features=rows, name=name)
 
 
 @cache
@@ -239,37 +227,6 @@ def builder(network: Network) -> Builder | None:
             "put it into a module, or run it with --launcher local --processes 1"
         ) from error
     return found
-
-
-def recall(unit: Unit, store: Store) -> Result | None:
-    """The kept result; None where there is none that fits."""
-    content = store.read(unit.name)
-    try:
-        found = None if content is None else msgspec.json.decode(content, type=_Kept)
-    except msgspec.DecodeError:
-        return None
-    if found is None:
-        return None
-    probabilities = np.array(found.probabilities, dtype=np.float64)
-    if probabilities.shape != (len(unit.images), len(unit.network.training.member.classes)):
-        return None
-    return Result(probabilities=probabilities, batch_size=found.batch_size)
-
-
-def recall_all(units: Sequence[Unit], store: Store) -> Iterator[Result | None]:
-    """The kept results of many units, in their order; from a URL several at a time."""
-    if not store.remote:
-        yield from (recall(unit, store) for unit in units)
-        return
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        for first in range(0, len(units), _AT_A_TIME):
-            yield from pool.map(lambda unit: recall(unit, store), units[first : first + _AT_A_TIME])
-
-
-def keep(unit: Unit, result: Result, store: Store) -> bool:
-    """Keeps a result at once; whether it could be."""
-    made = _Kept(probabilities=result.probabilities.tolist(), batch_size=result.batch_size)
-    return store.write(unit.name, msgspec.json.encode(made))
 
 
 def software(engine: Library = "torch") -> dict[str, str]:

@@ -13,7 +13,7 @@ import zoo
 from evaluate import portions as package
 from evaluate.jobs import untrained
 from evaluate.portions import portions, size
-from evaluate.testset import TestImage
+from evaluate.testimages import TestImage
 from evaluate.units import SHARD, How, Network, Unit, networks, units
 
 HOW = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")

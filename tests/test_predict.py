@@ -20,7 +20,7 @@ from torch import nn
 
 import weights
 import zoo
-from evaluate import compute, decoding, forward, loading, portions, units
+from evaluate import compute, decoding, forward, loading, portions, results
 from evaluate.forward import Forward, largest_batch
 from evaluate.jobs import Job, trained, untrained
 from evaluate.labels import read_labels
@@ -305,7 +305,7 @@ def test_what_is_done_is_kept_and_nothing_is_computed_twice(
     (whole,) = predict([untrained(tiny, 0)], test_set)
     write_predictions(whole, tmp_path / "whole.parquet")
     monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "other"))
-    keep, calls = units.keep, 0
+    keep, calls = results.keep, 0
 
     def stopping(*arguments: object) -> bool:
         nonlocal calls
@@ -314,10 +314,10 @@ def test_what_is_done_is_kept_and_nothing_is_computed_twice(
             raise KeyboardInterrupt
         return keep(*arguments)
 
-    monkeypatch.setattr(units, "keep", stopping)
+    monkeypatch.setattr(results, "keep", stopping)
     with pytest.raises(KeyboardInterrupt):
         predict([untrained(tiny, 0)], test_set)
-    monkeypatch.setattr(units, "keep", keep)
+    monkeypatch.setattr(results, "keep", keep)
     assert not [each for each in threading.enumerate() if each.name.startswith("decode")], (
         "threads outlive the run"
     )

@@ -13,8 +13,9 @@ import zoo
 from evaluate.compute import Computed
 from evaluate.folder import listed
 from evaluate.portions import Portion
+from evaluate.results import Result, keep
 from evaluate.stores import Store
-from evaluate.units import Result, Unit, keep
+from evaluate.units import Unit
 from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
 from zoo.runtime import Device, Precision, check
 
@@ -48,12 +49,14 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     Attributes:
         name: The unit's name.
-        result: What it came to, where that is not in the store yet.
+        result: What it came to.
+        kept: Whether that is in the store already.
         failure: Why it came to nothing.
     """
 
     name: str
     result: Result | None = None
+    kept: bool = False
     failure: Failure | None = None
 
 
@@ -73,13 +76,13 @@ class Launcher(Protocol):
             MachineError: The device is not there, or has no such precision.
         """
 
-    def run(self, portions: Sequence[Portion], store: Store) -> Generator[Finished]:
+    def run(self, portions: Iterable[Portion], store: Store) -> Generator[Finished]:
         """Computes portions; every unit is handed out once.
 
         Args:
-            portions: The units, grouped.
+            portions: The units, grouped. They are taken when they are needed.
             store: Where results are kept. A process that computes keeps them itself where it can reach
-                the store; a result that comes with its unit is kept by whoever takes it.
+                the store; the others are kept by whoever takes them.
 
         Raises:
             MachineError: There is nothing to compute with.
@@ -135,14 +138,14 @@ def finished(computed: Iterable[Computed], store: Store | None = None) -> Iterat
 
     Args:
         computed: The units with their results.
-        store: Where results are kept at once; they travel with the units where None.
+        store: Where results are kept at once; nowhere where None.
     """
     for each in computed:
         if each.error is not None:
             yield Finished(name=each.unit.name, failure=failure(each.error))
         elif each.result is not None:
             kept = store is not None and keep(each.unit, each.result, store)
-            yield Finished(name=each.unit.name, result=None if kept else each.result)
+            yield Finished(name=each.unit.name, result=each.result, kept=kept)
 
 
 def failure(error: Exception) -> Failure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable
 from contextlib import closing
 
 from evaluate.compute import Computer
@@ -28,7 +28,7 @@ class Local:
         """As of `Launcher`."""
         return here(device, precision)
 
-    def run(self, portions: Sequence[Portion], store: Store) -> Generator[Finished]:  # noqa: ARG002
+    def run(self, portions: Iterable[Portion], store: Store) -> Generator[Finished]:  # noqa: ARG002
         """As of `Launcher`; results travel with their units."""
         with closing(Computer(self.workers)(portions)) as computed:
             for each in computed:

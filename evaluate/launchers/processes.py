@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -43,9 +43,9 @@ class Processes:
         """As of `Launcher`; all GPUs are taken to be like the first."""
         return here(device, precision)
 
-    def run(self, portions: Sequence[Portion], store: Store) -> Generator[Finished]:
-        """As of `Launcher`; results travel with their units unless the store is a URL."""
-        queue = Queue(portions, self.retries)
+    def run(self, portions: Iterable[Portion], store: Store) -> Generator[Finished]:
+        """As of `Launcher`; processes keep results themselves where the store is a URL."""
+        queue = Queue(portions, self.retries, ahead=self.slots)
         there = store if store.remote else None
         gpus = visible_gpus()
         workers: dict[Connection, _Worker] = {}

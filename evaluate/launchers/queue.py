@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import islice
 
 from evaluate.launchers.base import Failure, Finished
 from evaluate.portions import Portion
@@ -16,29 +17,36 @@ class Queue:
     """Portions that wait, and those that are being computed.
 
     Args:
-        portions: What is to be computed.
+        portions: What is to be computed; taken when it is needed.
         retries: How often a unit is begun again after its process died.
+        ahead: Portions that wait at most, beside those of processes that died; all where None.
     """
 
-    def __init__(self, portions: Sequence[Portion], retries: int) -> None:
+    def __init__(self, portions: Iterable[Portion], retries: int, ahead: int | None = None) -> None:
         self.retries = retries
-        self._waiting = deque(portions)
+        self._coming = iter(portions)
+        self._ahead = ahead
+        self._next: deque[Portion] = deque()
+        self._again: deque[Portion] = deque()
         self._at_work: dict[int, Portion] = {}
         self._deaths: Counter[str] = Counter()
 
     @property
     def waiting(self) -> int:
         """How many portions there are to take."""
-        return len(self._waiting)
+        wanted = None if self._ahead is None else max(0, self._ahead - len(self._next))
+        self._next.extend(islice(self._coming, wanted))
+        return len(self._next) + len(self._again)
 
     @property
     def empty(self) -> bool:
         """Whether nothing waits and nothing is being computed."""
-        return not self._waiting and not self._at_work
+        return not self._at_work and not self.waiting
 
     def take(self, worker: int) -> Portion:
-        """The next portion, for a worker that has none."""
-        self._at_work[worker] = self._waiting.popleft()
+        """The next portion, for a worker that has none; those of processes that died come last."""
+        assert self.waiting
+        self._at_work[worker] = (self._next or self._again).popleft()
         return self._at_work[worker]
 
     def done(self, worker: int) -> None:
@@ -65,10 +73,10 @@ class Queue:
             return []
         suspect, *others = left
         if others:
-            self._waiting.append(tuple(others))
+            self._again.append(tuple(others))
         self._deaths[suspect.name] += 1
         if self._deaths[suspect.name] <= self.retries:
-            self._waiting.append((suspect,))
+            self._again.append((suspect,))
             return []
         times = self._deaths[suspect.name]
         message = (

@@ -12,22 +12,18 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from evaluate.compute import Computer
-from evaluate.launchers.base import Finished, Where, cores, failure, finished, here, other_code, prepare
+from evaluate.launchers.base import Finished, Where, cores, here, other_code
+from evaluate.launchers.node import Files, Worker, where
 from evaluate.launchers.queue import RETRIES, Queue
 from evaluate.portions import Portion
 from evaluate.stores import Store
-from evaluate.units import Network, code
-from zoo import cache
+from evaluate.units import code
 from zoo.errors import MachineError, UsageError
-from zoo.files import write
 from zoo.runtime import Device, Precision
 
 LOOK_S = 10.0
@@ -109,15 +105,15 @@ class Ray:
             return here("cpu", precision)
         import ray
 
-        asked = ray.remote(num_cpus=0, num_gpus=self.gpus, max_retries=0)(_here)
+        asked = ray.remote(num_cpus=0, num_gpus=self.gpus, max_retries=0)(where)
         found: Where | str = ray.get(asked.remote(device, precision))
         if isinstance(found, str):
             raise MachineError(found)
         return found
 
-    def run(self, portions: Sequence[Portion], store: Store) -> Generator[Finished]:
-        """As of `Launcher`; results travel with their units unless the store is a URL."""
-        queue = Queue(portions, self.retries)
+    def run(self, portions: Iterable[Portion], store: Store) -> Generator[Finished]:
+        """As of `Launcher`; processes keep results themselves where the store is a URL."""
+        queue = Queue(portions, self.retries, ahead=self.slots)
         pool = _Pool(self, store if store.remote else None)
         try:
             looked = -LOOK_S
@@ -133,17 +129,16 @@ class Ray:
         finally:
             pool.end()
 
-    def shipped(self, portion: Portion) -> dict[str, tuple[str, list[Any]]]:
-        """The trained files of a portion in the object store, by checksum, with their names."""
+    def shipped(self, portion: Portion) -> Files:
+        """The trained files of a portion, in the object store."""
         import ray
 
-        found = {}
+        found: Files = {}
         for network in {unit.network.key: unit.network for unit in portion}.values():
             path = network.training.path
             if path is not None:
                 if path not in self._shipped:
                     self._shipped[path] = ray.put(path.read_bytes())
-                # In a list, or Ray would hand over the content itself, whether it is needed or not.
                 found[network.training.sha256] = path.name, [self._shipped[path]]
         return found
 
@@ -182,7 +177,7 @@ class _Pool:
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy="SPREAD",
-        )(_Worker)
+        )(Worker)
 
     @property
     def busy(self) -> int:
@@ -258,49 +253,6 @@ class _Pool:
             yield found
 
 
-class _Worker:
-    """A process of the cluster."""
-
-    def __init__(self, paths: tuple[str, ...], threads: int, store: Store | None) -> None:
-        prepare(paths, threads)
-        self.computer = Computer(threads)
-        self.store = store
-
-    def ready(self) -> tuple[str, str]:
-        """On which node it is, and what code it runs."""
-        import ray
-
-        return ray.util.get_node_ip_address(), code()
-
-    def compute(self, portion: Portion, files: dict[str, tuple[str, list[Any]]]) -> Iterator[Finished]:
-        """The units of a portion, one after another."""
-        try:
-            placed = _placed(portion, files)
-        except MachineError as error:
-            yield from (Finished(name=unit.name, failure=failure(error)) for unit in portion)
-            return
-        yield from finished(self.computer([placed]), self.store)
-
-
-def _placed(portion: Portion, files: dict[str, tuple[str, list[Any]]]) -> Portion:
-    """The portion with its trained files on this node's disk, where each is put once."""
-    import ray
-
-    networks: dict[str, Network] = {}
-    for network in {unit.network.key: unit.network for unit in portion}.values():
-        training = network.training
-        if training.sha256 in files:
-            name, (content,) = files[training.sha256]
-            path = cache.folder() / "weights" / training.sha256 / name
-            if not path.exists():
-                write(path, ray.get(content))
-            # A member whose file is all of it is made from that file.
-            member = msgspec.structs.replace(training.member, file=str(path)) if training.member.file else training.member  # fmt: skip
-            training = msgspec.structs.replace(training, path=path, member=member)
-        networks[network.key] = msgspec.structs.replace(network, training=training)
-    return tuple(msgspec.structs.replace(unit, network=networks[unit.network.key]) for unit in portion)
-
-
 def _check_address(address: str | None) -> None:
     """Says at once that nothing listens at an address; Ray would try for minutes."""
     host, colon, port = (address or "").rpartition(":")
@@ -312,13 +264,6 @@ def _check_address(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=_REACHABLE_S).close()
     except OSError as error:
         raise MachineError(f"Ray cluster {address}: cannot be reached ({error.strerror or error})") from error
-
-
-def _here(device: Device, precision: Precision) -> Where | str:
-    try:
-        return here(device, precision)
-    except MachineError as error:
-        return str(error)
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from evaluate.compute import Computer
 from evaluate.launchers.base import Finished, Where, failure, finished, here, other_code, prepare
 from evaluate.launchers.queue import RETRIES, Queue
 from evaluate.portions import Portion, portions
+from evaluate.results import recall
 from evaluate.stores import Store
-from evaluate.units import Unit, code, recall
+from evaluate.units import Unit, code
 from zoo import cache
 from zoo.errors import MachineError, UsageError
 from zoo.files import make_folder
@@ -85,9 +86,10 @@ class Slurm:
                 ) from error
         return found
 
-    def run(self, portions: Sequence[Portion], store: Store) -> Generator[Finished]:
+    def run(self, portions: Iterable[Portion], store: Store) -> Generator[Finished]:
         """As of `Launcher`; tasks keep all results. Whoever stops listening cancels the array."""
-        every = [chain.from_iterable(portions[number :: self.slots]) for number in range(self.slots)]
+        whole = list(portions)
+        every = [chain.from_iterable(whole[number :: self.slots]) for number in range(self.slots)]
         queue = Queue([units for units in map(_in_order, every) if units], self.retries)
         with self._executor() as executor:
             while not queue.empty:
@@ -150,7 +152,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         for each in finished(Computer(self.threads)(portions(left, 1)), self.store):
             if each.failure:
                 failed.append(each)
-            elif each.result:
+            elif not each.kept:
                 unwritten = MachineError(f"{self.store.location}: cannot be written from a node; name a folder "
                                          "that all nodes see with --results")  # fmt: skip
                 failed.append(Finished(name=each.name, failure=failure(unwritten)))
@@ -206,12 +208,13 @@ def _new(units: Portion, seen: set[str], store: Store, ended: bool) -> Iterator[
     for unit in units:
         if unit.name in seen:
             continue
-        if recall(unit, store) is None:
+        result = recall(unit, store)
+        if result is None:
             if ended:
                 continue
             return
         seen.add(unit.name)
-        yield Finished(name=unit.name)
+        yield Finished(name=unit.name, result=result, kept=True)
 
 
 def _outcome(job: Any) -> tuple[list[Finished], str]:

@@ -11,6 +11,7 @@ import click
 
 from reports.commands.base import Command, Failure, chosen
 from reports.commands.options import existing
+from reports.commands.planning import check, plan_run, run_options
 from reports.terminal import print_json, print_tables, progress
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ def _profile_options(command: F) -> F:
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of weights, pixels and the order of measuring."),
         click.option("--resume", is_flag=True, help="Take the readings that an earlier run finished, with the same code on the same machine."),
         click.option("--quick", is_flag=True, help="Shorten everything; every figure is marked so."),
-        click.option("--images", type=existing(file_okay=False), help="Folder of real images, for end-to-end and for the accuracy of faster variants."),
         click.option("--member", metavar="NAME|INDEX", help="Only this network of the system."),
         click.option("--batch-size", "batch", type=click.IntRange(min=1), metavar="N", help="Images per batch of throughput and end-to-end; by default throughput tries 1, 2, 4 and so on."),
         click.option("--compile", "compiled", is_flag=True, help="Run each network under torch.compile too."),
@@ -71,6 +71,7 @@ def _profile_options(command: F) -> F:
 
 @click.command(cls=Command)
 @_profile_options
+@click.option("--images", type=existing(file_okay=False), help="Folder of real images, for end-to-end and for the accuracy of faster variants.")  # fmt: skip
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for record.json, the tables in every format and the raw samples.")  # fmt: skip
 @click.option("--against", type=existing(dir_okay=False), multiple=True, help="Rank beside the rows of this earlier record, of the same machine; may be repeated.")  # fmt: skip
 @click.option("--repeat", type=click.IntRange(1, 20), default=1, metavar="N", help="Run everything N times, and say whether the figures lie within their own spreads.")  # fmt: skip
@@ -130,17 +131,36 @@ def profile(
 
 @click.command(cls=Command)
 @_profile_options
+@run_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def plan(as_json: bool, **asked: Any) -> None:
-    """Show what `profile` would measure, what is kept already, and about how long it takes.
+@click.pass_context
+def plan(
+    context: click.Context, /, images: Path | int | None, launcher: str, nodes: int, processes: int | None,
+    price: float | None, results: str, image_mb: float | None, as_json: bool, **asked: Any,
+) -> None:  # fmt: skip
+    """Show what `profile` would measure, or what `predict` on a number of images takes, before anything runs.
+
+    Of `profile`: each row, what is kept already, and about how long it takes. With `--images N`, of `predict`:
+    hours, units, what is moved and the cost for each system, from times that earlier runs measured, or else
+    estimated from operations; each row says which.
 
     \b
-    Example: melanoma-zoo plan first_place --scenario latency,throughput --device cuda
+    Examples:
+      melanoma-zoo plan first_place --scenario latency,throughput --device cuda
+      melanoma-zoo plan sge_b3 first_place --images 400000 --launcher ray --nodes 8 --price 2.50
     """
+    check(context, isinstance(images, int))
+    if isinstance(images, int):
+        made, _, builder = _profile_base(images=None, **asked)
+        plan_run(
+            images, as_json=as_json, base=made, builder=builder, asked=asked, launcher=launcher, nodes=nodes,
+            processes=processes, price=price, results=results, image_mb=image_mb,
+        )  # fmt: skip
+        return
     from reports.profiling import plan as entries
     from reports.profiling import planned
 
-    base, wanted, builder = _profile_base(**asked)
+    base, wanted, builder = _profile_base(images=images, **asked)
     found = entries(base, wanted, builder=builder)
     if as_json:
         print_json(found)
