@@ -73,9 +73,11 @@ def portions(units: Sequence[Unit], slots: int) -> list[Portion]:
     """
     networks = list(dict.fromkeys(unit.network.key for unit in units))
     geometries = {unit.network.key: unit.network.geometry for unit in units}
+    # Units of one network may have several times the images of another's.
+    largest = max([SHARD, *(len(unit.images) for unit in units)])
     by_start = sorted(units, key=lambda unit: unit.start)
-    shards = [list(shard) for _, shard in groupby(by_start, key=lambda unit: unit.start)]
-    pixels = SHARD * sum(geometry.bytes for geometry in set(geometries.values()))
+    shards = [list(shard) for _, shard in groupby(by_start, key=lambda unit: unit.start // largest)]
+    pixels = largest * sum(geometry.bytes for geometry in set(geometries.values()))
     cut = size(len(shards), len(networks), pixels, slots)
     parts = [
         networks[len(networks) * part // cut.parts : len(networks) * (part + 1) // cut.parts]

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 import zoo
+from evaluate.forward import CUDA_MOST
 from evaluate.jobs import Job, Training
 from evaluate.preprocess import Geometry
 from evaluate.stores import Store
@@ -38,19 +39,23 @@ if TYPE_CHECKING:
     from zoo.registry import Builder
 
 SHARD = 16
-"""Images of a unit: what a killed run loses at most."""
+"""Images of a unit on a CPU: what a killed run loses at most."""
+
+_MOST_IMAGES = 1024
 
 _CODE = (
     "evaluate.forward",
     "evaluate.images",
     "evaluate.loading",
     "evaluate.preprocess",
+    "evaluate.transfers",
     "evaluate.views",
     "weights.checkpoint",
     "weights.keras",
     "weights.layouts",
     "weights.untrained",
     "zoo.attention",
+    "zoo.compiling",
     "zoo.engines",
     "zoo.export",
     "zoo.exported",
@@ -76,6 +81,7 @@ class How(msgspec.Struct, frozen=True, kw_only=True):
         precision: What they compute in.
         batch_size: Views at a time; chosen by device and memory where None.
         engine: What runs them.
+        compiled: Whether `torch.compile` made them.
     """
 
     device: Literal["cpu", "cuda"]
@@ -83,6 +89,7 @@ class How(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision
     batch_size: int | None
     engine: Library
+    compiled: bool = False
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -189,6 +196,19 @@ def networks(job: Job, how: How) -> list[Network]:
     return found
 
 
+def shard_size(network: Network) -> int:
+    """Images of a unit: on a GPU at least as many as fill its largest batch, which no other unit's images do.
+
+    It doubles from `SHARD`, so that units of different networks begin at the same images.
+    """
+    count = SHARD
+    if network.how.device == "cuda":
+        wanted = network.how.batch_size or CUDA_MOST
+        while count * network.views.distinct < wanted and count < _MOST_IMAGES:
+            count *= 2
+    return count
+
+
 def units(
     network: Network, images: Sequence[TestImage], features: npt.NDArray[np.float32] | None
 ) -> Iterator[Unit]:
@@ -199,9 +219,10 @@ def units(
         images: All images of the test set.
         features: Their metadata, for a member that reads them.
     """
-    for start in range(0, len(images), SHARD):
-        shard = tuple(images[start : start + SHARD])
-        rows = None if features is None else features[start : start + SHARD]
+    count = shard_size(network)
+    for start in range(0, len(images), count):
+        shard = tuple(images[start : start + count])
+        rows = None if features is None else features[start : start + count]
         name = kept.key(
             "probabilities",
             network.key,
