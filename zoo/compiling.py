@@ -1,14 +1,14 @@
 """A network under `torch.compile`, for batches of one shape.
 
 A shape is compiled at its first pass, which takes from seconds to minutes; what the compiler made of it
-stays in its own folder on disk, so other folds of a member, and later runs, take less.
+stays in its own folder on disk, so other folds of a member, and later runs, take seconds.
 """
 
 from __future__ import annotations
 
 import warnings
 from threading import Lock
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +16,12 @@ from torch import Tensor, nn
 from zoo.errors import MachineError
 from zoo.runtime import out_of_memory
 
-OPTIONS: dict[Literal["cpu", "cuda"], dict[str, Any]] = {
-    "cpu": {"options": {"freezing": True}},
-    "cuda": {"mode": "reduce-overhead"},
-}
-"""How each device is compiled for.
+MODES: dict[Literal["cpu", "cuda"], str] = {"cpu": "default", "cuda": "reduce-overhead"}
+"""torch's mode of each device.
 
-On a CPU weights are constants, so that they are laid out for its convolutions once. On a GPU a pass is
-one CUDA graph: the host starts it with one call, and its cores are free to decode. The modes of torch
-that time kernels against each other (`max-autotune`) are not taken: they compile for many minutes, and
-two runs may choose kernels that round differently.
+On a GPU a pass is one CUDA graph: the host starts it with one call, and its cores are free to decode.
+The modes that time kernels against each other (`max-autotune`) are not taken: they compile for many
+minutes, and two runs may choose kernels that round differently.
 """
 
 
@@ -47,7 +43,7 @@ class Compiled(nn.Module):
         # torch compiles the same lines of code for eight networks and runs others as they are; and it
         # would keep the graphs of the network before this one, with their memory.
         torch.compiler.reset()
-        self._run = torch.compile(network, dynamic=False, **OPTIONS[device])
+        self._run = torch.compile(network, dynamic=False, mode=MODES[device])
         self._name = name
         self._known: set[tuple[torch.Size, ...]] = set()
         self._first = Lock()
