@@ -49,9 +49,11 @@ bench: $(VENV)/.dev
 	mv $(TIMINGS)/new.json $(TIMINGS)/latest.json
 
 # Everything that a CUDA machine can say. Nothing is installed: PYTHON is one that has torch, timm, pandas,
-# click and rich. ARGS="--quick sge_b3 baseline_b3" shortens it.
+# click and rich. ARGS="--quick sge_b3 baseline_b3" shortens it. Where all that predict needs is there too, it is
+# timed beside timm's benchmark, with BENCH_ARGS="--images DIR" on real images.
 gpu: | check-python
 	$(PYTHON) -m reports.gpu $(ARGS)
+	$(PYTHON) -m benchmarks.bench_gpu $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) $(OUTPUT)

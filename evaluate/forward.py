@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +21,11 @@ from zoo.runtime import Precision, arithmetic, out_of_memory
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_Batch = tuple[Sequence[tuple["Tensor", str]], "Tensor | None"]
+_View = tuple["Tensor", str, "Tensor | None"]
+"""A square of 8-bit pixels, the symmetry of it that is meant, and the image's metadata where some are read."""
+
+Logits = Callable[[], list[Floats]]
+"""Waits for the logits of some images: for each of them (crops × views, classes), crops outermost."""
 
 CPU_PIXELS: dict[Library, int] = {"torch": 2 * 384**2, "onnxruntime": 384**2, "openvino": 384**2}
 """Pixels of a batch on a CPU: larger ones leave its caches, take memory and are not faster."""
@@ -35,11 +39,16 @@ CUDA_MOST = 256
 _CUDA_SHARE = 0.8
 
 
+class _TooLargeError(MachineError):
+    """Memory does not suffice for a single view."""
+
+
 class Forward:
     """A network on a device, ready to run.
 
     On a CPU several batches run at once, each on its share of the cores: cores that share one operation
-    wait for each other at its end, and a network has hundreds of small ones.
+    wait for each other at its end, and a network has hundreds of small ones. On a GPU the host begins one
+    batch after another and waits for none; it is to be called by the same thread always.
 
     Args:
         network: In eval mode, on the CPU.
@@ -48,10 +57,11 @@ class Forward:
         precision: What it computes in.
         batch_size: Views at a time; chosen by device and memory where None.
         engine: What runs it.
+        compiled: Run it under `torch.compile`. Every batch is then filled up to the same size.
 
     Attributes:
         batch_size: What is in use; smaller than what was asked for where memory did not suffice.
-        streams: Batches that run at once.
+        streams: Batches that run at once; one where memory did not suffice for a view in each.
     """
 
     def __init__(
@@ -63,8 +73,11 @@ class Forward:
         precision: Precision,
         batch_size: int | None,
         engine: Library = "torch",
+        compiled: bool = False,
     ) -> None:
         import torch
+
+        from evaluate.transfers import Transfers
 
         self.member = member
         self.device = device
@@ -74,6 +87,8 @@ class Forward:
         self._pool = ThreadPoolExecutor(
             self.streams, "forward", initializer=torch.set_num_threads, initargs=(threads,)
         )
+        self._transfers = Transfers(device)
+        self._full = False
         try:
             self.network = prepare(network, member, engine, precision, device, self.streams)
         except (RuntimeError, MemoryError) as error:
@@ -81,6 +96,12 @@ class Forward:
                 raise
             raise self._too_large() from error
         self.batch_size = batch_size or self._automatic(engine)
+        if compiled:
+            from zoo.compiling import Compiled
+
+            # Other sizes than this one are never seen by what compiles.
+            self._full = True
+            self.network = Compiled(self.network, device, member.name)
 
     def __call__(
         self,
@@ -88,7 +109,16 @@ class Forward:
         views: Sequence[str],
         features: npt.NDArray[np.float32] | None = None,
     ) -> list[Floats]:
-        """Logits of all views of some images.
+        """Logits of all views of some images; as `start`, and waits for them."""
+        return self.start(images, views, features)()
+
+    def start(
+        self,
+        images: Sequence[Pixels],
+        views: Sequence[str],
+        features: npt.NDArray[np.float32] | None = None,
+    ) -> Logits:
+        """Begins to compute logits of all views of some images; on a CPU that is all of the work.
 
         Args:
             images: Pixels of each, (crops, side, side, 3).
@@ -96,7 +126,7 @@ class Forward:
             features: Metadata, (images, features), for a network that reads them.
 
         Returns:
-            For each image, (crops × views, classes), crops outermost.
+            What waits for them. It keeps nothing of the network in memory.
 
         Raises:
             MachineError: Memory does not suffice for a single view.
@@ -104,65 +134,83 @@ class Forward:
         import torch
 
         counts = [len(crops) * len(views) for crops in images]
-        crops = [self._moved(torch.from_numpy(each)) for each in images]
-        squares = [(crop, view) for each in crops for crop in each for view in views]
-        metadata = None
+        squares = [(crop, view) for crop in self._transfers.there(images) for view in views]
+        rows: Sequence[Tensor | None] = [None] * len(squares)
         if features is not None:
-            metadata = self._moved(torch.from_numpy(np.repeat(features, counts, axis=0)))
-        parts = [slice(at, at + self.batch_size) for at in range(0, len(squares), self.batch_size)]
-        batches = [(squares[part], None if metadata is None else metadata[part]) for part in parts]
+            rows = self._transfers.there([np.repeat(features, counts, axis=0)])
+        wanted = [(*square, row) for square, row in zip(squares, rows, strict=True)]
         with arithmetic(self.device, self.precision):
-            outputs = list(self._pool.map(self._in_thread, batches))
-        logits: Floats = torch.cat(outputs).cpu().numpy().astype(np.float64)
-        return np.split(logits, np.cumsum(counts)[:-1])
+            outputs = self._outputs(self._cut(wanted))
+            wait = self._transfers.back(torch.cat(outputs))
+        return lambda: np.split(wait().astype(np.float64), np.cumsum(counts)[:-1])
 
-    def _in_thread(self, batch: _Batch) -> Tensor:
+    def _cut(self, wanted: Sequence[_View]) -> list[Sequence[_View]]:
+        """Batches of the size that is in use."""
+        size = self.batch_size
+        return [wanted[at : at + size] for at in range(0, len(wanted), size)]
+
+    def _outputs(self, batches: Sequence[Sequence[_View]]) -> list[Tensor]:
+        if self.streams == 1:
+            return [self._logits_of(batch) for batch in batches]
+        outputs = list(self._pool.map(self._in_thread, batches))
+        if any(output is None for output in outputs):
+            # A view alone has the memory that all of them had; those to come would end there too.
+            self.streams = 1
+        return [
+            self._logits_of(batch) if output is None else output
+            for batch, output in zip(batches, outputs, strict=True)
+        ]
+
+    def _in_thread(self, batch: Sequence[_View]) -> Tensor | None:
+        """Logits of a batch; None where memory did not suffice for a view of it beside other batches."""
         # A thread has its own mode, and its own precision.
         with arithmetic(self.device, self.precision):
-            return self._logits_of(*batch)
+            try:
+                return self._logits_of(batch)
+            except _TooLargeError:
+                return None
 
-    def _logits_of(self, squares: Sequence[tuple[Tensor, str]], metadata: Tensor | None) -> Tensor:
-        """Logits of a batch, in halves where memory does not suffice for it."""
+    def _logits_of(self, batch: Sequence[_View]) -> Tensor:
+        """Logits of a batch, in smaller ones where memory does not suffice for it."""
         import torch
 
-        output = self._attempt(squares, metadata)
+        if len(batch) > self.batch_size:
+            return torch.cat([self._logits_of(part) for part in self._cut(batch)])
+        output = self._attempt(batch)
         if output is not None:
             return output
-        if len(squares) == 1:
+        tried = max(len(batch), self.batch_size) if self._full else len(batch)
+        if tried == 1:
             raise self._too_large()
-        half = len(squares) // 2
-        self.batch_size = min(self.batch_size, half)
+        self.batch_size = min(self.batch_size, tried // 2)
         if self.device == "cuda":
             torch.cuda.empty_cache()
-        first, second = (None, None) if metadata is None else (metadata[:half], metadata[half:])
-        return torch.cat([self._logits_of(squares[:half], first), self._logits_of(squares[half:], second)])
+        return self._logits_of(batch)
 
-    def _attempt(self, squares: Sequence[tuple[Tensor, str]], metadata: Tensor | None) -> Tensor | None:
+    def _attempt(self, batch: Sequence[_View]) -> Tensor | None:
         """Logits in fp32; None where memory ended. The failed pass is freed when this returns."""
         try:
-            return self._logits(squares, metadata)
+            return self._logits(batch)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             return None
 
-    def _logits(self, squares: Sequence[tuple[Tensor, str]], metadata: Tensor | None) -> Tensor:
+    def _logits(self, batch: Sequence[_View]) -> Tensor:
         import torch
 
-        pixels = torch.stack([transform(square, view) for square, view in squares])
+        missing = max(0, self.batch_size - len(batch)) if self._full else 0
+        squares, views, rows = zip(*batch, *[batch[-1]] * missing, strict=True)
+        pixels = torch.stack([transform(square, view) for square, view in zip(squares, views, strict=True)])
         image = normalise(pixels, self.member.preprocess)
-        output: Tensor = self.network(image) if metadata is None else self.network(image, metadata)
-        return output.float()
+        output: Tensor = self.network(image) if rows[0] is None else self.network(image, torch.stack(rows))
+        return output[: len(batch)].float()
 
-    def _too_large(self) -> MachineError:
-        return MachineError(
+    def _too_large(self) -> _TooLargeError:
+        return _TooLargeError(
             f"{self.member.name}: memory does not suffice for one image of {self.member.size} px on "
             f"{self.device}; free some, choose another device, or leave this member out (--members)"
         )
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        """On the device; without waiting for the copy where there is a GPU."""
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tensor
 
     def _automatic(self, engine: Library) -> int:
         """A power of two, the same at every run on a machine."""
@@ -172,13 +220,13 @@ class Forward:
 
         peaks = {}
         blank = torch.zeros(self.member.size, self.member.size, 3, dtype=torch.uint8, device=self.device)
+        row = None
+        if self.member.metadata:
+            row = torch.zeros(self.member.metadata.features, device=self.device)
         for size in (2, 4):
-            metadata = None
-            if self.member.metadata:
-                metadata = torch.zeros(size, self.member.metadata.features, device=self.device)
             torch.cuda.reset_peak_memory_stats()
             with arithmetic(self.device, self.precision):
-                if self._attempt([(blank, "identity")] * size, metadata) is None:
+                if self._attempt([(blank, "identity", row)] * size) is None:
                     return 1
             peaks[size] = torch.cuda.max_memory_allocated()
         total = torch.cuda.get_device_properties(0).total_memory

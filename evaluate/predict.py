@@ -39,7 +39,7 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 DRIFT_IMAGES = 8
-"""Images that the drift of a lower precision is measured on, unless told otherwise."""
+"""Images that the drift of a lower precision or of a compiler is measured on, unless told otherwise."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         engine: What runs networks; `auto` chooses for each system (`zoo.engines.choose`).
         drift: Images that networks see in single precision in torch too, to tell how far a lower
             precision moves their probabilities (`evaluate.drifting`); where None, 8 in a lower
-            precision and else none.
+            precision or compiled, and else none.
+        compiled: Run networks under `torch.compile`; torch only.
     """
 
     device: Device = "auto"
@@ -62,13 +63,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int | None = None
     engine: Engine = "torch"
     drift: int | None = None
+    compiled: bool = False
 
     @property
     def drift_images(self) -> int:
         """How many images drift is measured on."""
         if self.drift is not None:
             return self.drift
-        return DRIFT_IMAGES if self.precision in ("bf16", "fp16") else 0
+        return DRIFT_IMAGES if self.compiled or self.precision in ("bf16", "fp16") else 0
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -186,7 +188,7 @@ def _computed(
 ) -> list[Outcome]:
     """Computes what is not in the store."""
     where = launcher.where(settings.device, settings.precision)
-    check_engine(settings.engine, where.device, settings.precision)
+    check_engine(settings.engine, where.device, settings.precision, compiled=settings.compiled)
     plans = [_plan(job, test_set, settings, where) for job in jobs]
     each = [(plan, network) for plan in plans for network in plan.networks]
     work = Work(
@@ -211,14 +213,16 @@ def _computed(
 def _plan(job: Job, test_set: TestSet, settings: Settings, where: Where) -> _Plan:
     reads = any(training.member.metadata for training in job.trainings)
     choice = choose(
-        settings.engine, where.device, settings.precision, len(test_set.images) * job.card.views.distinct
-    )
+        settings.engine, where.device, settings.precision, len(test_set.images) * job.card.views.distinct,
+        compiled=settings.compiled,
+    )  # fmt: skip
     how = How(
         device=where.device,
         device_name=where.name,
         precision=settings.precision,
         batch_size=settings.batch_size,
         engine=choice.engine,
+        compiled=settings.compiled,
     )
     return _Plan(
         job=job,
@@ -272,7 +276,7 @@ def _with_drift(
     store: Store,
 ) -> list[Predictions]:
     """The predictions, which say how far they are from single precision in torch."""
-    exactly = msgspec.structs.replace(settings, precision="fp32", engine="torch", drift=0)
+    exactly = msgspec.structs.replace(settings, precision="fp32", engine="torch", drift=0, compiled=False)
     some = sample(test_set, settings.drift_images)
     said = progress and (lambda _, done, total: progress("measuring drift", done, total))
     exact = predict(jobs, some, exactly, said, launcher=launcher, store=store)
@@ -298,6 +302,7 @@ def _metadata(plan: _Plan, test_set: TestSet, settings: Settings, where: Where, 
             "batch_size": settings.batch_size or "auto",
             "batch_sizes": {member: sorted(each) for member, each in sizes.items()},
             "engine": msgspec.to_builtins(plan.choice),
+            **({"compiled": True} if settings.compiled else {}),
             "software": units.software(plan.choice.engine),
         },
     )

@@ -6,6 +6,7 @@ differ only in mean and standard deviation share them.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,7 @@ from zoo.card import Member, Preprocess, Views
 from zoo.errors import CardError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -133,7 +135,14 @@ def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
     """
     import torch
 
-    mean, std = (torch.tensor(each, dtype=torch.float64) for each in (preprocess.mean, preprocess.std))
-    scale = (1 / (255 * std)).to(pixels.device, torch.float32)
-    offset = (-mean / std).to(pixels.device, torch.float32)
+    scale, offset = _factors(preprocess, pixels.device)
     return torch.addcmul(offset, pixels.to(torch.float32), scale).permute(0, 3, 1, 2)
+
+
+@cache
+def _factors(preprocess: Preprocess, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale and offset of each channel; kept, since a copy of them to a GPU waits for all that it has begun."""
+    import torch
+
+    mean, std = (torch.tensor(each, dtype=torch.float64) for each in (preprocess.mean, preprocess.std))
+    return (1 / (255 * std)).to(device, torch.float32), (-mean / std).to(device, torch.float32)

@@ -70,6 +70,8 @@ def notes(system: str, metadata: Mapping[str, Any]) -> tuple[str, ...]:
     elif seeds:  # A CSV file does not say which.
         found.append(f"{RANDOM}: the scores mean nothing.")
     found += _engine(metadata)
+    if metadata.get("compiled") is True:
+        found.append("Compiled by torch.compile.")
     precision = metadata.get("precision", "fp32")
     if precision != "fp32":
         found.append(f"Computed in {precision}, not in single precision.")

@@ -75,6 +75,7 @@ def predict_to(
     workers: int | None = None,
     engine: Engine = "torch",
     drift: int | None = None,
+    compiled: bool = False,
     as_csv: bool = False,
     launching: Launching = Launching(),  # noqa: B008 (frozen)
     progress: Progress | None = None,
@@ -106,6 +107,7 @@ def predict_to(
         workers: Threads that read and decode images; the cores where None.
         engine: As of `evaluate.predict.Settings`.
         drift: As of `evaluate.predict.Settings`.
+        compiled: As of `evaluate.predict.Settings`.
         as_csv: Write the published layout too.
         launching: Where networks run, and where finished work is kept.
         progress: Called as images are checked and go through networks.
@@ -132,11 +134,12 @@ def predict_to(
             f"{output}: predictions are Parquet; end it in .parquet and add --csv for a CSV beside it"
         )
     settings = Settings(
-        device=device, precision=precision, batch_size=batch_size, workers=workers, engine=engine, drift=drift
-    )
+        device=device, precision=precision, batch_size=batch_size, workers=workers, engine=engine, drift=drift,
+        compiled=compiled,
+    )  # fmt: skip
     launching.check()
     if launching.launcher == "local":
-        check_engine(engine, check(device, precision), precision)
+        check_engine(engine, check(device, precision), precision, compiled=compiled)
     make_folder(output.parent)
     job: Job
     if weights is not None or complete:

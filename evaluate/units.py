@@ -42,12 +42,14 @@ _CODE = (
     "evaluate.images",
     "evaluate.loading",
     "evaluate.preprocess",
+    "evaluate.transfers",
     "evaluate.views",
     "weights.checkpoint",
     "weights.keras",
     "weights.layouts",
     "weights.untrained",
     "zoo.attention",
+    "zoo.compiling",
     "zoo.engines",
     "zoo.export",
     "zoo.exported",
@@ -70,6 +72,7 @@ class How(msgspec.Struct, frozen=True, kw_only=True):
         precision: What they compute in.
         batch_size: Views at a time; chosen by device and memory where None.
         engine: What runs them.
+        compiled: Whether `torch.compile` made them.
     """
 
     device: Literal["cpu", "cuda"]
@@ -77,6 +80,7 @@ class How(msgspec.Struct, frozen=True, kw_only=True):
     precision: Precision
     batch_size: int | None
     engine: Library
+    compiled: bool = False
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True, eq=False):

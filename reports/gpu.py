@@ -27,7 +27,7 @@ from zoo.errors import MelanomaZooError
 from zoo.files import make_folder, write
 
 ROOT = Path(__file__).parents[1]
-_TESTS = ROOT / "tests" / "test_cuda.py"
+_TESTS = (ROOT / "tests" / "test_cuda.py", ROOT / "tests" / "test_cuda_predict.py")
 _PRECISIONS: dict[Device, tuple[Precision, ...]] = {"cuda": ("fp32", "tf32", "bf16"), "cpu": ("fp32", "bf16")}
 
 
@@ -47,7 +47,7 @@ def cuda_tests(folder: Path) -> tuple[str, bool]:
     for needed in ("pytest", "timm"):
         if find_spec(needed) is None:
             return f"CUDA tests not run: {needed} is not installed", False
-    if not _TESTS.is_file():
+    if not all(each.is_file() for each in _TESTS):
         return "CUDA tests not run: this installation comes without tests/", False
     # The project's own configuration asks for plug-ins of pytest that may be missing here.
     options = [
@@ -59,7 +59,7 @@ def cuda_tests(folder: Path) -> tuple[str, bool]:
         "-p",
         "no:cacheprovider",
     ]
-    command = [sys.executable, "-m", "pytest", *options, str(_TESTS)]
+    command = [sys.executable, "-m", "pytest", *options, *map(str, _TESTS)]
     # Plug-ins of other packages are not needed, and may fail for want of what they need themselves.
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(  # noqa: S603

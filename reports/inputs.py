@@ -117,6 +117,7 @@ def run_systems(
     workers: int | None = None,
     engine: Engine = "torch",
     drift: int | None = None,
+    compiled: bool = False,
     launching: Launching = Launching(),  # noqa: B008 (frozen)
     progress: Progress | None = None,
 ) -> Inputs:
@@ -143,6 +144,7 @@ def run_systems(
         workers: Threads that read and decode images; the cores where None.
         engine: As of `evaluate.predict.Settings`.
         drift: As of `evaluate.predict.Settings`.
+        compiled: As of `evaluate.predict.Settings`.
         launching: Where networks run, and where finished work is kept.
         progress: Called as images are checked and go through networks.
 
@@ -152,7 +154,7 @@ def run_systems(
     """
     launching.check()
     if launching.launcher == "local":
-        check_engine(engine, check(device, precision), precision)
+        check_engine(engine, check(device, precision), precision, compiled=compiled)
     elsewhere = [read_elsewhere(system) for system in systems if not system.members]
     found, missing = weights.available(systems, folder)
     if untrained is not None:
@@ -189,8 +191,9 @@ def run_systems(
             + (", take a larger --limit" if limit else "")
         )
     settings = Settings(
-        device=device, precision=precision, batch_size=batch_size, workers=workers, engine=engine, drift=drift
-    )
+        device=device, precision=precision, batch_size=batch_size, workers=workers, engine=engine, drift=drift,
+        compiled=compiled,
+    )  # fmt: skip
     with opened(launching, device, workers) as launcher:
         found_scores = predict(jobs, images, settings, progress, launcher=launcher, store=launching.store)
     return Inputs(

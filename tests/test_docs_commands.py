@@ -25,6 +25,7 @@ ELSEWHERE = {
     "--output carried": "a server is needed: tests/test_fetch.py",
     "--address": "a cluster is needed: tests/test_ray.py",
     "--slurm": "Slurm is needed: tests/test_launchers.py",
+    "--compile": "compiling takes minutes: tests/test_engines.py",
 }
 """Lines that are not run here, by a part of them, and why."""
 

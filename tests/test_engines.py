@@ -204,6 +204,7 @@ def test_auto_goes_by_its_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose("openvino", "cpu", "fp32", 1) == engines.Choice(engine="openvino")
     assert choose("auto", "cuda", "fp32", many).engine == "torch"
     assert choose("auto", "cpu", "fp32", many - 1).engine == "torch"
+    assert choose("auto", "cpu", "fp32", many, compiled=True).engine == "torch"
     assert choose("auto", "cpu", "fp32", many).engine == "onnxruntime"
     assert choose("auto", "cpu", "bf16", many).engine == "openvino"
     assert choose("auto", "cpu", "fp16", many).engine == "torch"
@@ -341,7 +342,47 @@ def test_the_command_refuses_in_one_line_before_it_works(
     assert not (tmp_path / "a.parquet").exists()
 
 
-def test_an_engine_is_about_networks_that_are_run() -> None:
-    result = CliRunner().invoke(cli.main, ["compare", "--no-latency", "--engine", "torch"])
+@pytest.mark.parametrize("words", [["--engine", "torch"], ["--compile"]])
+def test_an_engine_is_about_networks_that_are_run(words: list[str]) -> None:
+    result = CliRunner().invoke(cli.main, ["compare", "--no-latency", *words])
     assert result.exit_code == 2
-    assert "--engine is about networks that are run" in result.stderr
+    assert f"{words[0]} is about networks that are run" in result.stderr
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_only_torch_compiles(other: str, tiny: System, test_set: TestSet, tmp_path: Path) -> None:
+    code, said = predicted(test_set, tmp_path / "a.parquet", "--engine", other, "--compile")
+    assert code == 2
+    (line,) = said.splitlines()
+    assert f"--compile is torch's, and engine {other} compiles by itself; leave one of them out" in line
+
+
+@pytest.mark.slow
+def test_compiled_predictions_are_kept_apart_and_say_so(
+    tiny: System, test_set: TestSet, kept: Path, tmp_path: Path
+) -> None:
+    from torch._dynamo.utils import counters
+
+    (exact,) = predict([untrained(tiny, 0)], test_set)
+    before = list(kept.glob("probabilities-*"))
+    counters.clear()
+    code, said = predicted(test_set, tmp_path / "a.parquet", "--compile", "--drift", "0")
+    if "torch.compile fails here" in said:
+        pytest.skip(f"needs what torch.compile needs: {said}")
+    assert code == 0, said
+    assert len(list(kept.glob("probabilities-*"))) == 2 * len(before)
+    found = read_predictions(tmp_path / "a.parquet")
+    assert found.metadata["compiled"] is True
+    assert "compiled" not in exact.metadata
+    assert "Compiled by torch.compile." in found.notes
+    assert "note: Compiled by torch.compile." in said.splitlines()
+    assert counters["stats"]["unique_graphs"] == 2, "each fold is compiled once"
+    pairs = found.table.merge(exact.table, on=["image", "member", "fold"], suffixes=("", "_exact"))
+    assert len(pairs) == 40
+    assert (pairs["score"] - pairs["score_exact"]).abs().max() < 1e-5
+
+
+def test_drift_of_a_compiler_is_measured_unasked() -> None:
+    assert Settings().drift_images == 0
+    assert Settings(compiled=True).drift_images == Settings(precision="bf16").drift_images == 8
+    assert Settings(compiled=True, drift=0).drift_images == 0

@@ -198,8 +198,8 @@ class Runs(list[int]):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         logits = Forward._logits
         monkeypatch.setattr(
-            Forward, "_logits", lambda own, squares, *more: (self.append(len(squares)), logits(own, squares, *more))[1]
-        )  # fmt: skip
+            Forward, "_logits", lambda own, batch: (self.append(len(batch)), logits(own, batch))[1]
+        )
 
 
 def test_an_image_is_decoded_once_for_all_that_need_it(
@@ -260,10 +260,10 @@ def test_memory_is_found_by_halving_and_an_end_is_said(
     fits = 3
     logits = Forward._logits
 
-    def limited(own: Forward, squares: list, metadata: object) -> torch.Tensor:
-        if len(squares) > fits:
+    def limited(own: Forward, batch: list) -> torch.Tensor:
+        if len(batch) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return logits(own, squares, metadata)
+        return logits(own, batch)
 
     monkeypatch.setattr(Forward, "_logits", limited)
     (found,) = predict([untrained(tiny, 0)], test_set, Settings(batch_size=16))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import msgspec
 
 from zoo import cache
-from zoo.errors import MachineError
+from zoo.errors import MachineError, UsageError
 from zoo.runtime import Precision
 
 if TYPE_CHECKING:
@@ -68,12 +68,25 @@ def versions(engine: Library) -> dict[str, str]:
     return {package: version(package) for package in _PACKAGES[engine]}
 
 
-def check(engine: Engine, device: Literal["cpu", "cuda"], precision: Precision) -> None:
+def check(
+    engine: Engine, device: Literal["cpu", "cuda"], precision: Precision, *, compiled: bool = False
+) -> None:
     """Makes sure that an engine is there and can do what is asked.
 
+    Args:
+        engine: By name, or `auto`.
+        device: Where networks run.
+        precision: What they compute in.
+        compiled: Whether `torch.compile` is to make them.
+
     Raises:
+        UsageError: It is to compile, and is not torch.
         MachineError: It is not installed, or does not run on the device or in the precision.
     """
+    if compiled and engine not in ("auto", "torch"):
+        raise UsageError(
+            f"--compile is torch's, and engine {engine} compiles by itself; leave one of them out"
+        )
     if engine == "auto" or engine == "torch":
         return
     if not installed(engine):
@@ -94,7 +107,14 @@ def check(engine: Engine, device: Literal["cpu", "cuda"], precision: Precision) 
         )
 
 
-def choose(asked: Engine, device: Literal["cpu", "cuda"], precision: Precision, forwards: int) -> Choice:
+def choose(
+    asked: Engine,
+    device: Literal["cpu", "cuda"],
+    precision: Precision,
+    forwards: int,
+    *,
+    compiled: bool = False,
+) -> Choice:
     """The engine that is meant. For `auto` the answer is the same at every run on a machine.
 
     Args:
@@ -102,12 +122,15 @@ def choose(asked: Engine, device: Literal["cpu", "cuda"], precision: Precision, 
         device: Where networks run.
         precision: What they compute in.
         forwards: Views that go through each network: images × distinct views.
+        compiled: Whether `torch.compile` is to make them.
 
     >>> choose("auto", "cpu", "fp32", 20).why
     '20 forward passes of each network do not pay for an export (500 would)'
     """
     if asked != "auto":
         return Choice(engine=asked)
+    if compiled:
+        return Choice(engine="torch", why="it alone compiles networks by torch.compile")
     if device == "cuda":
         return Choice(engine="torch", why="there is a GPU")
     if forwards < WORTH_EXPORTING:

@@ -116,7 +116,9 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory did not suffice, on a GPU or a CPU."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    # What compiles a network hands on the errors that it met as text.
+    said = any(words in str(error) for words in ("can't allocate memory", "CUDA out of memory"))
+    return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def fold_batch_norm(network: AnyNetwork, *inputs: Tensor) -> AnyNetwork:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 def compare(
     systems: tuple[str, ...], request: Request, test_set: Path | None, weights: Path | None,
     untrained: int | None, limit: int | None, on_error: str, views: int | None, precision: str, batch_size: int | None, workers: int | None,
-    engine: str, drift: int | None, launching: Launching, **options: Any,
+    engine: str, drift: int | None, compiled: bool, launching: Launching, **options: Any,
 ) -> None:  # fmt: skip
     """Compare SYSTEMS (all by default): parameters, operations, latency, and scores where given.
 
@@ -66,7 +66,7 @@ def compare(
 
     running = {
         "untrained": untrained, "views": views, "on_error": on_error, "limit": limit, "precision": precision, "batch_size": batch_size, "workers": workers,
-        "engine": engine, "drift": drift, "launching": launching,
+        "engine": engine, "drift": drift, "compiled": compiled, "launching": launching,
     }  # fmt: skip
     _report(
         run, systems, "comparison", request=request,
@@ -80,7 +80,8 @@ def _to_run(test_set: Path | None, weights: Path | None, running: dict[str, Any]
         raise click.UsageError("--weights are of networks to run: give the images too, with --test-set")
     if test_set is None:
         names = [*running, *running["launching"].__struct_fields__]
-        unused = [f"--{name.replace('_', '-')}" for name in names if _given(name)]
+        words = {option.name: option.opts[0] for option in click.get_current_context().command.params}
+        unused = [words[name] for name in names if _given(name)]
         if unused:
             raise click.UsageError(
                 f"{', '.join(unused)} is about networks that are run: give --test-set and --weights"

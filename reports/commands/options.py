@@ -162,7 +162,8 @@ def running_options(command: F) -> F:
     """How networks are run on a test set: what `predict` and `compare` have in common."""
     for option in (
         click.option("--workers", type=click.IntRange(min=1), help="Threads that read and decode images.  [default: the cores]"),
-        click.option("--drift", type=click.IntRange(min=0), metavar="N", help="Images seen in fp32 by torch too, to tell how far scores move.  [default: 8 in bf16 and fp16, else 0]"),
+        click.option("--drift", type=click.IntRange(min=0), metavar="N", help="Images seen in fp32 by torch too, to tell how far scores move.  [default: 8 in bf16, in fp16 and with --compile, else 0]"),
+        click.option("--compile", "compiled", is_flag=True, help="Run networks under torch.compile; a network takes a minute or more to compile."),
         click.option("--engine", type=click.Choice(["auto", "torch", "onnxruntime", "openvino"]), default="torch", show_default=True, help="What runs networks; auto says what it takes and why."),
         click.option("--batch-size", default="auto", show_default=True, metavar="auto|N", callback=_batch_size, help="Views at a time; halved where memory does not suffice."),
         click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16", "fp16"]), default="fp32", show_default=True, help="What networks compute in; tf32 on CUDA only."),

@@ -1,0 +1,135 @@
+"""The benchmark of `make gpu`, end to end on a CPU with a tiny network; its figures are judged nowhere."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import bench_gpu
+from benchmarks.bench_gpu import Row
+from evaluate.images import decode
+
+ROOT = Path(__file__).parents[1]
+SYSTEM = "timm:test_efficientnet,size=48"
+HEAD = "| precision | what | batch | views/s | of timm's | of the forward rate |"
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    (tmp_path / "photographs").mkdir()
+    for number in range(2):
+        small = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        picture = Image.fromarray(small).resize((160, 120), Image.Resampling.BICUBIC)
+        picture.save(tmp_path / "photographs" / f"{number}.jpg", quality=90)
+    return tmp_path / "photographs"
+
+
+def rows_of(text: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("| ") and line != HEAD
+    ]
+
+
+def number(cell: str) -> float:
+    found = re.match(r"[\d,.]+", cell)
+    assert found, cell
+    return float(found[0].replace(",", ""))
+
+
+@pytest.mark.slow
+def test_it_runs_on_a_cpu_and_writes_its_tables(photographs: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bench_gpu", "--device", "cpu", "--system", SYSTEM, "--batch", "2",
+         "--images", photographs, "--count", "40", "--rounds", "1", "--precisions", "fp32", "--no-compile",
+         "--output", tmp_path / "gpu.md"],
+        capture_output=True, text=True, cwd=ROOT, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "gpu.md").read_text() == done.stdout
+    assert HEAD in done.stdout
+    assert "test_efficientnet at 48 px, random weights, 40 JPEG files,\n1 view of each, on cpu" in done.stdout
+    timm, forward, whole, going, head, threads, theirs = rows_of(done.stdout)
+    assert [row[:3] for row in (timm, forward, whole, going)] == [
+        ["fp32", "timm: the backbone alone", "2"],
+        ["fp32", "forward", "2"],
+        ["fp32", "predict, whole", "2"],
+        ["fp32", "predict, going", "2"],
+    ]
+    assert timm[4:] == ["1.00", "–"]
+    assert number(forward[4]) == pytest.approx(number(forward[3]) / number(timm[3]), rel=0.01, abs=0.006)
+    assert forward[5] == "1.00"
+    for row in (whole, going):
+        assert number(row[5]) == pytest.approx(number(row[3]) / number(forward[3]), rel=0.01, abs=0.006)
+    assert head[0] == "decoder"
+    assert threads[2:] == ["0", "0"]
+    assert number(threads[1]) > 0
+    if "n/a" not in theirs[1]:
+        assert theirs[0] == "torchvision on cpu, without it, over 32 images"
+        assert 0 <= number(theirs[3]) <= number(theirs[2]) <= 255
+
+
+def test_decoders_are_told_apart_by_their_pixels(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pytest.importorskip("torchvision.io", reason="needs torchvision")
+    before = bench_gpu.decoders(photographs, SYSTEM, "cpu")
+    assert before["compared"] == 2
+    assert before["largest"] <= 3, "both are libjpeg-turbo"
+    right = image.decode_jpeg
+    monkeypatch.setattr(
+        image, "decode_jpeg", lambda *given, **more: [255 - each for each in right(*given, **more)]
+    )
+    after = bench_gpu.decoders(photographs, SYSTEM, "cpu")
+    assert after["largest"] > 100
+    assert after["mean"] > 20
+
+    def lacking(*_: object, **__: object) -> None:
+        raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support")
+
+    monkeypatch.setattr(image, "decode_jpeg", lacking)
+    said = bench_gpu.decoders(photographs, SYSTEM, "cpu")
+    assert said["reason"].endswith("not compiled with nvJPEG support")
+    assert "n/a (decode_jpegs_cuda" in "\n".join(bench_gpu._decoders(said, "cuda"))
+
+
+def test_copies_are_other_files_with_the_same_pixels(photographs: Path, tmp_path: Path) -> None:
+    sources = sorted(photographs.glob("*.jpg"))
+    bench_gpu.copies(sources, 5, tmp_path / "many")
+    made = sorted((tmp_path / "many").iterdir())
+    assert len({each.read_bytes() for each in made}) == 5
+    assert all(np.array_equal(decode(each), decode(sources[at % 2])) for at, each in enumerate(made))
+
+
+@pytest.fixture
+def given() -> Callable[..., argparse.Namespace]:
+    def make(**more: object) -> argparse.Namespace:
+        usual = {"precisions": None, "device": "cuda", "no_compile": False, "system": "baseline_b3"}
+        return argparse.Namespace(**usual, **{"count": 9, "views": 1, "rounds": 2, **more})
+
+    return make
+
+
+def test_what_failed_is_a_row_that_says_why(given: Callable[..., argparse.Namespace]) -> None:
+    asked = given()
+    rows = bench_gpu.wanted(asked)
+    assert [row.precision for row in rows[:-1]] == ["tf32"] * 5 + ["bf16"] * 5
+    found = {row: [{"rate": 100.0, "going": 90.0, "batch": 8}] * 2 for row in rows}
+    found[Row("forward", "bf16", True)] = [{"error": "MachineError: no | compiler"}] * 2
+    found[Row("predict", "bf16", True)] = [{"rate": 50.0, "going": None, "batch": 8}] * 2
+    found[rows[-1]] = [{"error": "no torchvision"}]
+    text = bench_gpu.report(found, asked, real=False)
+    assert "| bf16 | forward, compiled | – | n/a (MachineError: no / compiler) | – | – |" in text
+    assert "| bf16 | predict, whole, compiled | 8 | 50.0 (50.0–50.0) | 0.50 | – |" in text
+    assert "| bf16 | predict, going, compiled | 8 | n/a (all images are one unit) | – | – |" in text
+    assert "| tf32 | predict, going, compiled | 8 | 90.0 (90.0–90.0) | 0.90 | 0.90 |" in text
+    assert "Decoders: n/a (no torchvision)." in text
