@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from natsort import natsorted
 
 from zoo import plugins, references
-from zoo.card import Member, System, checked, parse, read
+from zoo.card import Member, System
 from zoo.errors import MelanomaZooError, UnknownNameError, UsageError
+from zoo.reading import checked, parse, read
 
 if TYPE_CHECKING:
     from torch import nn
