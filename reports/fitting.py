@@ -30,8 +30,10 @@ _NAME = 18
 """Letters up to which a name is never folded; a longer one may be, behind a mark such as `_`."""
 
 _GLUE = "\N{NO-BREAK SPACE}"
-_WHOLE = re.compile(r"(?:\(\S+ to \S+\)\S*|\bp (?:n/a|<?\d\S*))(?: (?!p )(?:[a-z]{1,4}|[*†])(?= |$))*")
-"""An interval or a p-value, with the letters and marks behind it."""
+_WHOLE = re.compile(
+    r"(?:\(\S+ to \S+\)\S*|\bp (?:n/a|<?\d\S*))(?: (?!p )(?:[a-z]{1,4}|[*†])(?= |$))*|\S+ [*†](?= |$)"
+)
+"""An interval, a p-value or a word, with the letters and marks behind it."""
 
 _PIECE = re.compile(r".+?(?:[_/\\=:@,;+-]+|$)")
 
