@@ -138,11 +138,13 @@ def _cut(columns: Sequence[_Column], width: int) -> Iterator[tuple[list[int], li
 def _names(columns: Sequence[_Column], width: int) -> int:
     """How many columns name the row and stand in every block.
 
-    The words before the first figure, as far as any other column finds room beside them; where
-    there are words alone, the first.
+    The words before the first figure, as far as any other column finds room beside them; a number
+    and the word behind it; where there are words alone, the first.
     """
     sides = "".join(column.side for column in columns)
-    most = len(sides) - len(sides.lstrip("l")) if "r" in sides else 1
+    if "r" not in sides:
+        return 1
+    most = 2 if sides.startswith("rl") else len(sides) - len(sides.lstrip("l"))
     for names in range(most, 1, -1):
         beside = max(column.easy for column in columns[names:])
         if _total([*(column.least for column in columns[:names]), beside]) <= width:

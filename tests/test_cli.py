@@ -364,4 +364,4 @@ def test_the_list_of_commands_tells_whole_sentences() -> None:
     for words in (["--help"], ["weights", "--help"]):
         shown = CliRunner().invoke(cli.main, words, env={"COLUMNS": "80"}).stdout
         assert "..." not in shown.partition("Commands:")[2]
-    assert "which of them are in\n           a folder." in shown
+    assert "and which of them are in a folder." in " ".join(shown.split())

@@ -125,6 +125,14 @@ def test_a_table_that_is_cut_has_even_blocks_and_no_folded_figures() -> None:
     assert [line.count("0.844") for block in found for line in block.body] == [3, 2]
 
 
+def test_a_number_and_the_name_behind_it_stand_in_every_block() -> None:
+    row = ["1", "First place", "out", *["0.844 (0.796 to 0.888)"] * 3]
+    first, second = blocks(["Rank", "System", "Record", "A", "B", "C"], [row], "rllrrr", 70)
+    assert first.body == ["   1  First place  out     0.844 (0.796 to 0.888)"]
+    assert second.body[0].split()[:3] == ["1", "First", "place"]
+    assert second.body[0].count("0.844") == 2
+
+
 def test_names_fold_behind_marks() -> None:
     name = "EfficientNetB6_256x256_2019-2020_epoch25_auc_0.95"
     (block,) = blocks(["Network", "GMACs"], [[name, "3.09"]], "lr", 40)
