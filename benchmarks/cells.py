@@ -176,7 +176,8 @@ def key(cell: Cell, machine: Machine, turn: int = 0, repeat: int = 0) -> str:
         from zoo.engines import versions
 
         fields["packages"] = versions(cell.variant.engine)
-    fields["images"] = [_digest(Path(image)) for image in cell.images]
+    # A plan names images that are made when they are needed: no reading of them can have been kept.
+    fields["images"] = [_digest(path) if (path := Path(image)).exists() else "" for image in cell.images]
     code = [_source(module) for module in (*_CODE, *_outside(cell))]
     content = json.dumps([fields, asdict(machine), turn, repeat, code], sort_keys=True, default=list)
     return f"{cell.kind}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"

@@ -122,6 +122,19 @@ def plan(targets: Sequence[Target], options: Options, taker: Taker) -> list[Entr
     return found
 
 
+def together(same: Sequence[Entry]) -> Entry:
+    """The same row of several runs as one: all of their rounds and seconds."""
+    first = same[0]
+    return replace(
+        first,
+        batch=first.batch if len({each.batch for each in same}) == 1 else None,
+        rounds=sum(each.rounds for each in same),
+        kept=sum(each.kept for each in same),
+        seconds=sum(each.seconds for each in same),
+        memory=max(each.memory for each in same),
+    )
+
+
 def _processes(line: Line, options: Options, taker: Taker) -> Iterator[_Process]:
     """All that a row starts."""
     assert line.network is not None

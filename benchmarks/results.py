@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.clocks import Clocks
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
@@ -258,6 +260,7 @@ class Profile:
         rows: One per network, scenario and variant, in the order of the tables.
         ceilings: What the machine can do at most.
         machine: What it ran on.
+        clocks: The CPU's clock around it; None in records of older versions.
         seed: Seed of weights, pixels and the order of cells.
         rounds: Fresh processes per cell.
         quick: Whether it was a shortened measurement.
@@ -279,3 +282,4 @@ class Profile:
     images_sha256: str = ""
     weights: str = "random"
     samples: str = ""
+    clocks: Clocks | None = None

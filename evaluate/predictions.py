@@ -24,6 +24,7 @@ from evaluate.labels import COLUMNS
 from evaluate.prediction_file import METADATA, SCHEMA, SCHEMA_VERSION, Header, write_rows
 from evaluate.provenance import UNTRAINED, notes
 from evaluate.tables import ids, numbers, read_csv, spelled, truth
+from evaluate.words import many
 from zoo.card import System
 from zoo.errors import InputError, UnknownNameError, UsageError
 from zoo.files import sha256
@@ -86,7 +87,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             row = table.index[wrong][0]
             raise InputError(
                 f"{self.path}: row {row}: the score {score[row]} of {table['image'][row]} {what} "
-                f"({int(wrong.sum())} such rows)"
+                f"({many(int(wrong.sum()), 'such row')})"
             )
         keys = [column for column in ("image", "member", "fold") if column in table]
         twice = table.duplicated(keys)
@@ -188,7 +189,9 @@ def find(
             zoo.card(system_of(file))
         except UnknownNameError:
             if not extra:
-                left_out[str(file)] = "its name matches no card (melanoma-zoo score --extra scores it)"
+                left_out[str(file)] = (
+                    "its name matches no card (compare it as csv:FILE, or score it with --extra)"
+                )
                 continue
         predictions = read_predictions(file, kind=kind_of(file, kinds))
         if other := found.get(predictions.system):
@@ -197,7 +200,7 @@ def find(
             )
         found[predictions.system] = predictions
     if not found:
-        reasons = "; ".join(left_out.values()) or "no .csv or .parquet file"
+        reasons = "; ".join(dict.fromkeys(left_out.values())) or "no .csv or .parquet file"
         raise InputError(f"{', '.join(map(str, paths))}: no scores of a known system: {reasons}")
     return list(found.values()), left_out
 

@@ -38,7 +38,9 @@ def read_csv(path: Path, text: Iterable[str]) -> pd.DataFrame:
             )
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read as a CSV table: it is not text in UTF-8") from error
+    except (OSError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise InputError(f"{path}: cannot be read as a CSV table: {' '.join(str(error).split())}") from error
     except pd.errors.EmptyDataError as error:
         raise InputError(f"{path}: the file is empty") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import zoo
@@ -15,7 +16,7 @@ from reports.figures import giga
 from reports.render import Table
 from weights.checksums import Manifest, manifest
 from weights.files import WeightFile, given, whole
-from zoo.card import System
+from zoo.card import Member, System
 from zoo.errors import MelanomaZooError
 from zoo.files import sha256
 
@@ -31,6 +32,7 @@ def check(
     labels: Path | None = None,
     training: Sequence[Path] = (),
     progress: Progress | None = None,
+    finished: Callable[[Check], None] | None = None,
 ) -> list[Check]:
     """Checks a system; nothing is raised for what is wrong with it.
 
@@ -42,6 +44,7 @@ def check(
         labels: Table of a test set, to compare with the training tables.
         training: Tables of images that it was trained on.
         progress: Called as networks are checked.
+        finished: Called with each check as soon as it was made.
 
     Returns:
         The checks in the order in which they were made.
@@ -51,29 +54,49 @@ def check(
         InputError: A table or the manifest cannot be read.
     """
     known = manifest(listed) if listed else manifest()
-    found = [_facts(card)]
-    if not card.members:
-        found.append(Check(name="network", state="n.a.", detail="scores made elsewhere; there is none"))
-        return [*found, *_overlaps(labels, training)]
     chosen = [card.member(name) for name in members] or list(card.members)
-    names = [member.name for member in chosen]
-    job, files, loaded = _job(card, weights, names)
-    found += loaded
-    found += _checksums(card, files, known)
+    overlaps = list(
+        _overlaps(labels, training)
+    )  # A table that cannot be read is told before anything is built.
+    found = []
+    for each in chain(_networks(card, chosen, weights, known, progress or (lambda *_: None)), overlaps):
+        found.append(each)
+        if finished:
+            finished(each)
+    return found
+
+
+def _networks(
+    card: System, chosen: Sequence[Member], weights: Path | None, known: Manifest, step: Progress
+) -> Iterator[Check]:
+    """The checks of a card and its networks, each as soon as it was made."""
+    yield _facts(card)
+    if not chosen:
+        yield Check(name="network", state="n.a.", detail="scores made elsewhere; there is none")
+        return
+    what = "checking networks"
+    step(what, 0, len(chosen))
+    job, files, loaded = _job(card, weights, [member.name for member in chosen])
+    yield from loaded
+    yield from _checksums(card, files, known)
     build = zoo.builder(card.name)
-    seen: set[str] = set()
-    for done, each in enumerate(job.trainings):
-        if progress:
-            progress("checking networks", done, len(job.trainings))
-        if each.member.name in seen:
-            continue  # Folds are trainings of one network: the first stands for all.
-        seen.add(each.member.name)
-        found += sound(each, job.card, build)
-    found.append(blends(card))
-    found += [each for member in chosen for each in _counters(job.card, member.name)]
-    if progress:
-        progress("checking networks", len(job.trainings), len(job.trainings))
-    return [*found, *_overlaps(labels, training)]
+    # Folds are trainings of one network: the first stands for all.
+    first = {each.member.name: each for each in reversed(job.trainings)}
+    for done, member in enumerate(chosen, start=1):
+        yield from sound(first[member.name], job.card, build)
+        yield from _counters(job.card, member.name)
+        step(what, done, len(chosen))
+    yield blends(card)
+
+
+def line(found: Check) -> str:
+    """A check in a line, for whoever waits for the others.
+
+    >>> line(Check(name="output", state="pass", detail="(8, 9) for 8 images, finite", member="b3"))
+    'pass output, b3'
+    """
+    named = ", ".join(filter(None, (found.name, found.member)))
+    return f"{found.state} {named}" + (f": {found.detail}" if found.state == "fail" else "")
 
 
 def report(card: System, checks: Sequence[Check]) -> list[Table]:

@@ -59,10 +59,11 @@ def images_in(folder: Path) -> tuple[str, ...]:
     return tuple(str(each.resolve()) for each in found)
 
 
-def made_up(folder: Path, seed: int) -> tuple[str, ...]:
+def made_up(folder: Path, seed: int, *, made: bool = True) -> tuple[str, ...]:
     """JPEG files of 1024x768 pixels that look like nothing, for runs without real ones.
 
-    Smooth fields of colour with some noise: about as many bytes as a dermoscopic image has.
+    Smooth fields of colour with some noise: about as many bytes as a dermoscopic image has. Where they are
+    not to be `made`, nothing is written: these are the names that they would have.
 
     Raises:
         MachineError: They cannot be made or written here.
@@ -74,16 +75,14 @@ def made_up(folder: Path, seed: int) -> tuple[str, ...]:
         raise MachineError(
             f"images need {error.name}, which is not installed; leave end-to-end out"
         ) from error
+    paths = [folder / f"made_up_{seed}_{index:02}.jpg" for index in range(_MADE_UP)]
     random = np.random.default_rng(seed)
-    paths = []
-    for index in range(_MADE_UP):
+    for path in paths if made else ():
         coarse = random.uniform(40, 220, (12, 16, 3)).astype(np.float32)
         smooth = cv2.resize(coarse, _SIDE[::-1], interpolation=cv2.INTER_CUBIC)
         noisy = np.clip(smooth + random.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
-        path = folder / f"made_up_{seed}_{index:02}.jpg"
         write(path, cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
-        paths.append(str(path))
-    return tuple(paths)
+    return tuple(map(str, paths))
 
 
 def digest(images: Sequence[str]) -> str:

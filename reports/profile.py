@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from benchmarks.cells import Variant
+from benchmarks.clocks import Clocks
 from benchmarks.results import Ceiling, Machine, Profile, Row
 from benchmarks.samples import BUSY, INVALID, NEEDED, NOISY
 from reports.figures import megabytes, milliseconds
@@ -139,7 +140,7 @@ def _with_method(found: Sequence[Table], profile: Profile) -> list[Table]:
     method = [_QUICK] if profile.quick else []
     method.append(
         f"Each figure: {profile.rounds} fresh process{'es' * (profile.rounds > 1)}, in shuffled order, seed {profile.seed}; "
-        f"weights: {profile.weights}. Measured on {_machine(profile.machine)}. Spread: interquartile range / median, or how far "
+        f"weights: {profile.weights}. Measured on {_machine(profile.machine)}{_clock(profile.clocks)}. Spread: interquartile range / median, or how far "
         f"a repeat may lie by the rounds' medians (95%) where that is larger; noisy above {NOISY:.0%}, invalid above {INVALID:.0%}. Busy: other "
         f"processes took more than {BUSY:.0%} of the processors."
     )
@@ -167,6 +168,20 @@ def _notes(scenario: str, profile: Profile) -> list[str]:
 def _machine(machine: Machine) -> str:
     parts = [*machine.gpus, machine.cpu, f"{machine.cores} cores", f"torch {machine.torch}"]
     return ", ".join(parts)
+
+
+def _clock(clocks: Clocks | None) -> str:
+    """The CPU's clock around the run; nothing where the record is older than that figure."""
+    if clocks is None:
+        return ""
+    if clocks.start_mhz is None or clocks.end_mhz is None:
+        why = clocks.reasons.get("start_mhz", "not told at the end")
+        return f", CPU clock n/a ({why})"
+    begun, ended = (
+        "–".join(f"{mhz:,}" for mhz in dict.fromkeys(each)) for each in (clocks.start_mhz, clocks.end_mhz)
+    )
+    most = f" of at most {clocks.most_mhz:,}" if clocks.most_mhz else ""
+    return f", CPU clock {begun} MHz before and {ended} after{most}"
 
 
 def _sweeps(profile: Profile) -> list[Table]:

@@ -12,9 +12,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import clocks, figures
 from benchmarks.cells import Device, Engine, MemoryFormat, Precision, Scenario, Variant
-from benchmarks.estimate import Entry
+from benchmarks.estimate import Entry, together
 from benchmarks.estimate import plan as entries
 from benchmarks.lines import Options, Target
 from benchmarks.machine import default_threads, fingerprint, resolve
@@ -77,10 +77,11 @@ class Asked:
     repeat: int = 0
 
 
-def prepare(asked: Asked) -> tuple[Options, Taker]:
+def prepare(asked: Asked, *, planned: bool = False) -> tuple[Options, Taker]:
     """What there is to measure, and what measures it: looks for the devices and images that are meant.
 
-    A device that is not there is told in the rows that needed it, so that the rest goes on.
+    A device that is not there is told in the rows that needed it, so that the rest goes on. Images that
+    a run would make up are named, and not made, where it is only `planned`.
 
     Raises:
         InputError: The folder of images holds none, or one that cannot be read.
@@ -97,7 +98,7 @@ def prepare(asked: Asked) -> tuple[Options, Taker]:
         scenarios=asked.scenarios,
         variants=tuple(_variants(asked, list(present))),
         batch=asked.batch,
-        images=_images(asked, folder),
+        images=_images(asked, folder, made=not planned),
         made_up=asked.images is None,
         reader=pixels.READER,
         seed=asked.seed,
@@ -138,8 +139,10 @@ def run(
         MelanomaZooError: Something asked for does not exist.
     """
     wanted, (options, taker) = _targets(base, asked, builder), prepare(asked)
+    clock = clocks.before()
     with taker:
         rows, ceilings, samples = profile(wanted, options, taker, progress)
+    clock = clocks.after(clock)
     read = options.images if asked.images or "end-to-end" in asked.scenarios else ()
     found = Profile(
         rows=tuple(rows),
@@ -152,27 +155,34 @@ def run(
         images_real=asked.images is not None,
         images_sha256=pixels.digest(read),
         weights=", or ".join(dict.fromkeys(map(_weights, wanted))),
+        clocks=clock,
     )
     return found, samples
 
 
-def plan(base: Base, asked: Asked, *, builder: Callable[[str], str | None] | None = None) -> list[Entry]:
-    """What a profile would measure, one entry per row, without measuring anything.
+def plan(
+    base: Base, asked: Asked, *, builder: Callable[[str], str | None] | None = None, runs: int = 1
+) -> list[Entry]:
+    """What a profile would measure, one entry per row of all `runs` together, without measuring anything.
 
     Raises:
         MelanomaZooError: Something asked for does not exist.
     """
-    wanted, (options, taker) = _targets(base, asked, builder), prepare(asked)
-    return entries(wanted, options, taker)
+    wanted = _targets(base, asked, builder)
+    each_run = [
+        entries(wanted, *prepare(replace(asked, repeat=repeat), planned=True)) for repeat in range(runs)
+    ]
+    return [together(same) for same in zip(*each_run, strict=True)]
 
 
-def planned(found: Sequence[Entry], *, resume: bool) -> render.Table:
-    """A plan as a table."""
+def planned(found: Sequence[Entry], *, resume: bool, runs: int = 1) -> render.Table:
+    """A plan as a table; where there are several `runs`, of all of them together."""
     total = sum(each.seconds for each in found) / 60
+    several = f" in each of {runs} runs" if runs > 1 else ""
     kept = "taken" if resume else "measured again; --resume takes them"
     variants, common = apart([each.variant for each in found])
     return render.Table(
-        f"Plan: {len(found)} rows, about {total:,.0f} min",
+        f"Plan: {len(found)} rows{several}, about {total:,.0f} min",
         ("Scenario", "Network", "Variant", "Batch", "Rounds", "Kept", "About, s", "Memory, MB"),
         tuple(
             (
@@ -180,7 +190,7 @@ def planned(found: Sequence[Entry], *, resume: bool) -> render.Table:
                 each.network or "–",
                 variant,
                 "sweep" if each.batch is None else str(each.batch),
-                str(each.rounds) if each.rounds else "summed",
+                _rounds(each.rounds, runs) if each.rounds else "summed",
                 str(each.kept),
                 f"n/a ({each.refused})" if each.refused else f"{each.seconds:,.0f}",
                 megabytes(each.memory),
@@ -189,12 +199,17 @@ def planned(found: Sequence[Entry], *, resume: bool) -> render.Table:
         ),
         (
             *([f"All rows: {common}."] if common else []),
+            *([f"Kept, seconds and minutes: of all {runs} runs."] if runs > 1 else []),
             f"Kept: rounds of an earlier run with the same code on the same machine ({kept}).",
             "Time and memory are estimated from operations and sizes, or from kept readings; the time of a row holds "
             "the sweep of its batch and the passes for memory, energy and accuracy.",
         ),
         align="lllrrrrr",
     )
+
+
+def _rounds(together: int, runs: int) -> str:
+    return str(together) if runs == 1 else f"{together // runs} × {runs} runs"
 
 
 def record(base: Base, found: Profile) -> Base:
@@ -259,10 +274,10 @@ def _variants(asked: Asked, devices: Sequence[Device]) -> list[Variant]:
     ]
 
 
-def _images(asked: Asked, folder: Path) -> tuple[str, ...]:
+def _images(asked: Asked, folder: Path, *, made: bool) -> tuple[str, ...]:
     if asked.images:
         return pixels.images_in(asked.images)
-    return pixels.made_up(folder, asked.seed) if "end-to-end" in asked.scenarios else ()
+    return pixels.made_up(folder, asked.seed, made=made) if "end-to-end" in asked.scenarios else ()
 
 
 def _cache() -> Path:

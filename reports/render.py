@@ -10,12 +10,12 @@ import csv
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 
 @dataclass(frozen=True)
@@ -48,33 +48,42 @@ class Table:
 
 
 def terminal(tables: Sequence[Table]) -> RenderableType:
-    """Tables for a terminal, through rich."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table as RichTable
-    from rich.text import Text
+    """Tables for a terminal, through rich; as wide as it is, and in blocks where they do not fit."""
+    return _Terminal(tables)
 
-    parts: list[RenderableType] = []
-    for table in tables:
-        # The title stands apart: as the table's own it would be folded to the width of a narrow one.
-        parts.append(Text(printable(table.title), style="bold"))
-        drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
-        for index, (header, side) in enumerate(zip(table.headers, table.columns, strict=True)):
-            # Names stay on one line; sentences in the first column may fold.
-            names = index == 0 and max((len(row[0]) for row in table.rows), default=0) <= 16
-            drawn.add_column(
-                Text(printable(header)),
-                justify="left" if side == "l" else "right",
-                overflow="fold",
-                no_wrap=names,
-            )
-        for row in table.rows:
-            drawn.add_row(*(Text(printable(value)) for value in row))
-        if table.headers:
-            parts.append(drawn)
-        parts.extend(Text(f"  {printable(note)}", style="dim") for note in table.notes)
-        parts.append(Text())
-    return Group(*parts[:-1])
+
+@dataclass(frozen=True)
+class _Terminal:
+    tables: Sequence[Table]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        from rich.text import Text
+
+        for index, table in enumerate(self.tables):
+            lines = _lines(table, options.max_width)
+            for line, style in [("", ""), *lines] if index else lines:
+                yield Text(line.rstrip(), style=style, no_wrap=True, overflow="ignore")
+
+
+def _lines(table: Table, width: int) -> list[tuple[str, str]]:
+    """A table's lines and the style of each: its title, its blocks, its notes."""
+    from rich.cells import cell_len
+
+    from reports.fitting import blocks, fold
+
+    lines = [(line, "bold") for line in fold(printable(table.title), width)]
+    headers = [printable(header) for header in table.headers]
+    rows = [[printable(value) for value in row] for row in table.rows]
+    for block in blocks(headers, rows, table.columns, width - 1) if headers else ():
+        lines.append(("", ""))
+        if any(headers):
+            lines += [(f" {line}", "bold") for line in block.head]
+            lines.append((" " + "─" * cell_len(block.head[0]), ""))
+        lines += [(f" {line}", "") for line in block.body]
+    if headers and table.notes:
+        lines.append(("", ""))
+    lines += [(f"  {line}", "dim") for note in table.notes for line in fold(printable(note), width - 2)]
+    return lines
 
 
 def markdown(tables: Sequence[Table]) -> str:

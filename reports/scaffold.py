@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 
 import zoo
-from zoo.card import Preprocess, parse
+from zoo.card import Preprocess
 from zoo.errors import UnknownNameError, UsageError
 from zoo.files import sha256, write
+from zoo.reading import parse
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):

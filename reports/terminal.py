@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 10
 """Seconds between lines of progress where there is no terminal for a bar."""
 
+WIDE = 200
+"""Cells of a line where no terminal has a width."""
+
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """Prints tables as wide as the terminal."""
+    """Prints tables as wide as the terminal; of `WIDE` where there is none, as in a file or a log."""
     _console().print(terminal(tables))
 
 
@@ -83,4 +88,15 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+    return Console(stderr=stderr, highlight=False, width=None if stderr else _width())
+
+
+def _width() -> int | None:
+    """Cells of a line; None leaves it to rich, which asks `COLUMNS` and the terminal."""
+    if os.environ.get("COLUMNS") or sys.stdout.isatty():
+        return None
+    with suppress(OSError, ValueError):
+        # A pipe to `tee` or `less` is read on the terminal that shows the progress.
+        if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode) and sys.stderr.isatty():
+            return os.get_terminal_size(sys.stderr.fileno()).columns or WIDE
+    return WIDE

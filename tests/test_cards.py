@@ -10,8 +10,9 @@ import pytest
 import timm
 
 import zoo
-from zoo.card import VIEWS, Member, System, Views, parse, read
+from zoo.card import VIEWS, Member, System, Views
 from zoo.errors import CardError, UnknownNameError
+from zoo.reading import parse, read
 
 MINIMAL = """\
 schema = 1

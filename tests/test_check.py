@@ -18,6 +18,7 @@ import zoo
 from evaluate.jobs import untrained
 from evaluate.soundness import sound
 from reports.check import check
+from reports.check import line as line_of
 from zoo import registry
 
 NETWORK = """\
@@ -163,6 +164,35 @@ def test_the_command_says_it_for_people_and_programs(tmp_path: Path) -> None:
     text = run("check", name, code=3)
     assert "What to mend" in text
     assert "return logits (N, classes)" in text
+
+
+def test_each_check_is_told_as_soon_as_it_was_made(tmp_path: Path) -> None:
+    name = plant(tmp_path, "told", last="logits = logits[:, :1]")
+    result = CliRunner().invoke(cli.main, ["check", name])
+    lines = result.stderr.splitlines()
+    made = check(zoo.card(name))
+    assert lines[0] == "checking networks: 0 of 1"
+    assert [line for line in lines if not line.startswith("checking")] == [line_of(each) for each in made]
+    failed = next(each for each in made if each.state == "fail")
+    assert line_of(failed) == f"fail output, net_told: {failed.detail}"
+    seen: list[str] = []
+    check(
+        zoo.card(name),
+        finished=lambda each: seen.append(each.name),
+        progress=lambda *step: seen.append(str(step)),
+    )
+    assert seen.index("card") < seen.index(str(("checking networks", 0, 1))) < seen.index("builds")
+
+
+def test_a_table_that_cannot_be_read_is_told_before_a_network_is_built(tmp_path: Path) -> None:
+    name = plant(tmp_path, "early", build="raise AssertionError('it was built')")
+    (tmp_path / "labels.csv").write_text("")
+    result = CliRunner().invoke(
+        cli.main, ["check", name, "--labels", str(tmp_path / "labels.csv"), "--train-table", str(tmp_path / "labels.csv")]
+    )  # fmt: skip
+    assert result.exit_code == 3
+    assert "pass card" not in result.stderr
+    assert "labels.csv" in result.stderr
 
 
 def test_new_pins_a_trained_file_and_it_runs_at_once(tmp_path: Path) -> None:

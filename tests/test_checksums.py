@@ -20,9 +20,10 @@ import weights
 import zoo
 from weights.checksums import Manifest, text, write_new
 from weights.naming import file_name, slots
-from zoo.card import System, parse
+from zoo.card import System
 from zoo.errors import CheckpointError, InputError, UsageError
 from zoo.files import sha256
+from zoo.reading import parse
 
 ROOT = Path(__file__).parents[1]
 CARD = """\

@@ -328,3 +328,40 @@ def test_the_readme_lists_every_exit_code() -> None:
 
     codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
     assert codes <= set(cli.EXIT_CODES)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("score", "gone.csv", "--labels", "gone.csv"), "gone.csv: there is no such file (--labels)"),
+        (("predict", "sge_b3", "--test-set", "gone"), "gone: there is no such folder (--test-set)"),
+        (("report", "gone"), "gone: there is no such file or folder (RECORDS...)"),
+        (("list", "--zoo", "file"), "file: is no folder, or cannot be read (--zoo)"),
+    ],
+)
+def test_an_input_that_is_missing_is_one_line_and_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    shown = run(*words)
+    assert (shown.exit_code, shown.stderr) == (3, f"Error: {said}\n")
+
+
+def test_the_name_of_a_file_tells_how_it_is_called_as_a_system() -> None:
+    for name, meant in {
+        "mine.csv": "csv:mine.csv",
+        "a/net.onnx": "onnx:a/net.onnx",
+        "x.PT2": "torch:x.PT2",
+    }.items():
+        shown = run("show", name)
+        assert (shown.exit_code, shown.stderr) == (
+            2, f"Error: no system is called {name!r}; did you mean {meant}?\n",
+        )  # fmt: skip
+
+
+def test_the_list_of_commands_tells_whole_sentences() -> None:
+    for words in (["--help"], ["weights", "--help"]):
+        shown = CliRunner().invoke(cli.main, words, env={"COLUMNS": "80"}).stdout
+        assert "..." not in shown.partition("Commands:")[2]
+    assert "and which of them are in a folder." in " ".join(shown.split())

@@ -180,3 +180,13 @@ def test_golden_tables(record: Record, style: str, snapshot: SnapshotAssertion) 
 
     tables = [*verdicts(record), *comparison(record)]
     assert getattr(render, style)(tables) == snapshot
+
+
+def test_golden_tables_on_a_terminal_of_80_columns(record: Record, snapshot: SnapshotAssertion) -> None:
+    from rich.console import Console
+
+    from reports.render import terminal
+
+    shown = io.StringIO()
+    Console(width=80, file=shown, color_system=None).print(terminal(outputs.tables_on_screen(record)))
+    assert shown.getvalue() == snapshot

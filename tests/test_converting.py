@@ -19,9 +19,10 @@ import weights
 import zoo
 from weights import copies
 from weights.files import WeightFile
-from zoo.card import System, parse
+from zoo.card import System
 from zoo.errors import CheckpointError, MachineError, UsageError
 from zoo.files import sha256
+from zoo.reading import parse
 
 CARD = """\
 schema = 1

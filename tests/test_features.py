@@ -13,8 +13,9 @@ import pytest
 import zoo
 from evaluate import read_test_set
 from evaluate.features import metadata_features
-from zoo.card import System, parse
+from zoo.card import System
 from zoo.errors import CardError, InputError
+from zoo.reading import parse
 
 TABLE = (
     "image_name,patient_id,sex,age_approx,anatom_site_general_challenge\n"

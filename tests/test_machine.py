@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import machine
+from benchmarks import clocks, machine
 from benchmarks.machine import default_threads, differences, fingerprint
 from benchmarks.results import Machine
 
@@ -75,3 +75,40 @@ def test_settings_count_where_both_are_known() -> None:
     two, four = (replace(MACHINE, settings={"threads": n, "a": "b"}) for n in ("2", "4"))
     assert differences(MACHINE, two) == []
     assert differences(two, four) == ["threads: 2 / 4"]
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the place of the kernel's: empty, as of a system that tells no clock."""
+    monkeypatch.setattr(clocks, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(clocks, "CPUS", tmp_path)
+    return tmp_path
+
+
+def test_clocks_are_read_where_the_kernel_tells_them(kernel: Path) -> None:
+    (kernel / "cpuinfo").write_text(
+        "processor : 0\ncpu MHz\t\t: 2596.150\n\nprocessor : 1\ncpu MHz\t\t: 3100.4\n"
+    )
+    begun = clocks.before()
+    assert begun.start_mhz == (2596, 3100)
+    assert (begun.end_mhz, begun.most_mhz, begun.governor) == (None, None, "")
+    assert begun.reasons == {"most_mhz": "there is no cpufreq, as in most virtual machines"}
+    for number, (now, governor) in enumerate([("800000", "powersave"), ("3400000", "performance")]):
+        folder = kernel / f"cpu{number}" / "cpufreq"
+        folder.mkdir(parents=True)
+        for name, value in {
+            "scaling_cur_freq": now,
+            "cpuinfo_max_freq": "3700000",
+            "scaling_governor": governor,
+        }.items():
+            (folder / name).write_text(value + "\n")
+    assert clocks.after(begun) == replace(begun, end_mhz=(800, 3400))
+    begun = clocks.before()
+    assert (begun.start_mhz, begun.most_mhz, begun.governor) == ((800, 3400), 3700, "performance, powersave")
+    assert begun.reasons == {}
+
+
+def test_a_system_that_tells_no_clock_says_so(kernel: Path) -> None:
+    found = clocks.after(clocks.before())
+    assert (found.start_mhz, found.end_mhz, found.most_mhz) == (None, None, None)
+    assert set(found.reasons) == {"start_mhz", "end_mhz", "most_mhz"}

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,19 @@ def test_what_all_rows_share_stands_below_the_table() -> None:
 
 
 @pytest.mark.slow
+def test_the_clock_stands_beside_the_machine_and_decides_nothing(profiled: Path, found: Profile) -> None:
+    assert found.clocks is not None
+    assert (found.clocks.start_mhz is None) == ("start_mhz" in found.clocks.reasons)
+    assert "clock" not in json.dumps(asdict(found.machine))
+    method = tables(found)[0].notes[1]
+    assert "CPU clock" in method
+    slower = replace(found, clocks=replace(found.clocks, start_mhz=(1, 1), most_mhz=2))
+    assert ranking({"this run": found, "another": slower})
+    older = replace(found, clocks=None)
+    assert "CPU clock" not in tables(older)[0].notes[1]
+
+
+@pytest.mark.slow
 def test_the_record_renders_again(profiled: Path, found: Profile) -> None:
     loaded = record.load(profiled / "record.json")
     assert loaded.entries[0].card == TINY
@@ -398,6 +411,42 @@ def test_a_plan_lists_every_cell_and_measures_nothing(monkeypatch: pytest.Monkey
     shown = run("profile", *words, "--dry-run")
     assert shown.exit_code == 0
     assert "Plan: 24 rows, about" in shown.stdout
+
+
+@pytest.mark.parametrize("command", [("plan",), ("profile", "--dry-run")])
+def test_a_plan_of_several_runs_is_of_all_of_them(
+    counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path))
+    words = (*command, "one", "--counts", counts, "--device", "cpu", "--threads", "1")
+    once, thrice = (json.loads(run(*words, "--repeat", repeat, "--json").stdout) for repeat in ("1", "3"))
+    assert [each["rounds"] for each in thrice] == [3 * each["rounds"] for each in once]
+    assert [each["seconds"] for each in thrice] == pytest.approx([3 * each["seconds"] for each in once])
+    shown = run(*words, "--repeat", "3").stdout
+    minutes = sum(each["seconds"] for each in thrice) / 60
+    assert f"Plan: {len(once)} rows in each of 3 runs, about {minutes:,.0f} min" in shown
+    assert "3 × 3 runs" in shown
+
+
+def test_a_plan_makes_no_images(counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path))
+    words = (
+        "one",
+        "--counts",
+        counts,
+        "--device",
+        "cpu",
+        "--scenario",
+        "end-to-end",
+        "--precision",
+        "fp32,bf16",
+    )
+    for command in (("plan",), ("profile", "--dry-run")):
+        shown = run(*command, *words)
+        assert shown.exit_code == 0, shown.output
+        assert "end-to-end" in shown.stdout
+        assert not list(tmp_path.rglob("*"))
+    assert pixels.made_up(tmp_path, 0, made=False) == pixels.made_up(tmp_path, 0)
 
 
 @pytest.mark.parametrize(

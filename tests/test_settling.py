@@ -18,9 +18,10 @@ import zoo
 from weights.checkpoint import read, shapes
 from weights.files import WeightFile
 from zoo.attention import MODULES
-from zoo.card import Attention, Member, parse
+from zoo.card import Attention, Member
 from zoo.errors import CardError, CheckpointError
 from zoo.networks import assemble
+from zoo.reading import parse
 
 ASSUMED = Member(
     name="assumed",

@@ -94,7 +94,7 @@ def test_claims_and_the_audit_read_the_same_table(made_up, own):
             3,
             "no column 'cancer' for the target; columns are isic_id, diagnosis",
         ),
-        (["--diagnoses", "absent.toml"], 2, "absent.toml"),
+        (["--diagnoses", "absent.toml"], 3, "absent.toml: there is no such file"),
     ],
 )
 def test_words_that_mean_nothing(made_up, words, code, message):

@@ -20,8 +20,9 @@ from weights.copies import Origin
 from weights.files import given as given_files
 from weights.files import search
 from weights.naming import ENDINGS, Slot, file_name, identify, slots, trained_files
-from zoo.card import System, parse
+from zoo.card import System
 from zoo.errors import CardError, CheckpointError, UnknownNameError, UsageError
+from zoo.reading import parse
 
 CARD = """\
 schema = 1

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import msgspec
 
-from zoo.card import Member, System, read
+from zoo.card import Member, System
 from zoo.errors import CardError, InputError
+from zoo.reading import read
 
 GROUP = "melanoma_zoo.systems"
 """The entry-point group. The value of an entry is a package whose folder holds cards, in itself or in `cards`."""

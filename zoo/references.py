@@ -28,6 +28,8 @@ SCHEMES: dict[str, str] = {
 }
 """What a reference may begin with, and what it then means."""
 
+_ENDINGS = {".csv": "csv", ".onnx": "onnx", ".pt2": "torch"}
+
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -39,6 +41,16 @@ def scheme(name: str) -> str | None:
     """
     before, colon, after = name.partition(":")
     return before if colon and after and before in SCHEMES else None
+
+
+def of_file(name: str) -> str | None:
+    """What a file is called as a system, by its ending; None for what is no such file.
+
+    >>> of_file("scores.csv"), of_file("sge_b3")
+    ('csv:scores.csv', None)
+    """
+    scheme = _ENDINGS.get(Path(name).suffix.lower())
+    return f"{scheme}:{name}" if scheme else None
 
 
 def resolve(name: str) -> System:

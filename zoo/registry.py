@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from natsort import natsorted
 
 from zoo import plugins, references
-from zoo.card import Member, System, checked, parse, read
+from zoo.card import Member, System
 from zoo.errors import MelanomaZooError, UnknownNameError, UsageError
+from zoo.reading import checked, parse, read
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,7 +75,13 @@ def card(name: str) -> System:
     spellings = {spelling: system.name for system in _all().values() for spelling in _names(system)}
     near = difflib.get_close_matches(wanted, spellings, n=6, cutoff=0.5)
     suggestions = list(dict.fromkeys(spellings[spelling] for spelling in near))[:3]
-    hint = f"did you mean {', '.join(suggestions)}?" if suggestions else f"systems: {', '.join(systems())}"
+    if meant := references.of_file(name):
+        suggestions = [meant]
+    hint = (
+        f"did you mean {', '.join(suggestions)}?"
+        if suggestions
+        else f"systems: {', '.join(systems())}, and {', '.join(f'{scheme}:' for scheme in references.SCHEMES)} with a name"
+    )
     raise UnknownNameError(f"no system is called {name!r}; {hint}")
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 STOPPED = "stopped; what was finished is kept, the same command goes on"
 """What Ctrl-C is answered with."""
 
+_SENTENCE = 200
+"""Letters of a first sentence, at most."""
+
 
 class Failure(click.ClickException):
     """An error as one line, with the exit code of its kind."""
@@ -35,7 +38,13 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
-class Command(click.Command):
+class _Described(click.Command):
+    def get_short_help_str(self, limit: int = _SENTENCE) -> str:
+        """Its first sentence, which a list of commands folds where it is long."""
+        return super().get_short_help_str(max(limit, _SENTENCE))
+
+
+class Command(_Described):
     """A command whose errors are one line, unless `--debug` asks for the traceback."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -78,7 +87,7 @@ def own_options() -> list[click.Option]:
             ["--zoo", "zoos"],
             multiple=True,
             metavar="DIR",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            type=There(file_okay=False),
             expose_value=False,
             is_eager=True,
             callback=_add_folders,
@@ -94,6 +103,25 @@ def own_options() -> list[click.Option]:
             help="Show the traceback of an error.",
         ),
     ]
+
+
+class There(click.Path):
+    """A path that must be there; where it is not, an input is missing, and no word is wrong."""
+
+    def __init__(self, **kind: bool) -> None:
+        super().__init__(exists=True, path_type=Path, **kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            from zoo.errors import InputError
+
+            meant = " or ".join(["file"] * self.file_okay + ["folder"] * self.dir_okay)
+            why = f"is no {meant}, or cannot be read" if Path(value).exists() else f"there is no such {meant}"
+            named = f" ({param.get_error_hint(ctx)})".replace("'", "") if param else ""
+            raise Failure(f"{value}: {why}{named}", InputError.exit_code) from error
 
 
 def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -137,7 +165,7 @@ def _debug(context: click.Context) -> bool:
     return bool(context.meta.get("debug"))
 
 
-class Group(click.Group):
+class Group(_Described, click.Group):
     """A group whose commands fail as those beside it do."""
 
     command_class = Command

@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 
 import click
 
-from reports.commands.base import Failure
+from reports.commands.base import Failure, There
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def existing(**kind: bool) -> click.Path:
     """A path that must be there."""
-    return click.Path(exists=True, path_type=Path, **kind)
+    return There(**kind)
 
 
-class _Located(click.Path):
+class _Located(There):
     """A path that must be there, or a URL."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -171,7 +171,7 @@ def running_options(command: F) -> F:
         click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="What becomes of images that are missing or damaged."),
         click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N lesion images."),
         click.option("--weights", type=existing(), help="Folder of trained files; for a system of one network its file will do.  [default: those that were fetched]"),
-        click.option("--test-set", type=_Located(exists=True, path_type=Path, file_okay=False), metavar="DIR|URL", help="Folder of images, and of the table that says what they are."),
+        click.option("--test-set", type=_Located(file_okay=False), metavar="DIR|URL", help="Folder of images, and of the table that says what they are."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reports.commands.base import Command, SystemName
+from reports.commands.base import Command, SystemName, one_line
 from reports.commands.options import existing, training_option
 from reports.terminal import print_json, print_tables, progress
 
@@ -122,12 +122,15 @@ def check(context: click.Context, /, system: str, weights: Path | None, listed: 
     import zoo
 
     card = zoo.card(system)  # A name that is not there is told before torch is imported.
-    from reports.check import check as run
-    from reports.check import report
-
     with progress() as step:
+        if card.members:
+            step("checking networks", 0, len(members or card.members))
+        from reports.check import check as run
+        from reports.check import line, report
+
         found = run(
-            card, weights=weights, listed=listed, members=members, labels=labels, training=train_table, progress=step,
+            card, weights=weights, listed=listed, members=members, labels=labels, training=train_table,
+            progress=step, finished=lambda each: click.echo(one_line(line(each)), err=True),
         )  # fmt: skip
     if as_json:
         print_json({"system": card.name, "checks": found})

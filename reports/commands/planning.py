@@ -13,7 +13,17 @@ from reports.terminal import print_json, print_tables
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OF_PROFILE = ("scenarios", "memory_formats", "threads", "compiled", "quick", "resume", "seed", "limit_s")
+_OF_PROFILE = (
+    "repeat",
+    "scenarios",
+    "memory_formats",
+    "threads",
+    "compiled",
+    "quick",
+    "resume",
+    "seed",
+    "limit_s",
+)
 """What says how `profile` measures, and nothing of a run of `predict`."""
 
 _OF_RUN = ("launcher", "nodes", "processes", "price", "results", "image_mb")

@@ -69,12 +69,15 @@ def _profile_options(command: F) -> F:
     return command
 
 
+_repeated = click.option("--repeat", type=click.IntRange(1, 20), default=1, show_default=True, metavar="N", help="Run everything N times, and say whether the figures lie within their own spreads.")  # fmt: skip
+
+
 @click.command(cls=Command)
 @_profile_options
 @click.option("--images", type=existing(file_okay=False), help="Folder of real images, for end-to-end and for the accuracy of faster variants.")  # fmt: skip
+@_repeated
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for record.json, the tables in every format and the raw samples.")  # fmt: skip
 @click.option("--against", type=existing(dir_okay=False), multiple=True, help="Rank beside the rows of this earlier record, of the same machine; may be repeated.")  # fmt: skip
-@click.option("--repeat", type=click.IntRange(1, 20), default=1, metavar="N", help="Run everything N times, and say whether the figures lie within their own spreads.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show the plan, and measure nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.pass_context
@@ -94,7 +97,7 @@ def profile(
       melanoma-zoo profile --dry-run
     """
     if dry_run:
-        context.invoke(plan, as_json=as_json, **asked)
+        context.invoke(plan, as_json=as_json, repeat=repeat, **asked)
         return
     from dataclasses import replace
 
@@ -131,12 +134,13 @@ def profile(
 
 @click.command(cls=Command)
 @_profile_options
+@_repeated
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def plan(
     context: click.Context, /, images: Path | int | None, launcher: str, nodes: int, processes: int | None,
-    price: float | None, results: str, image_mb: float | None, as_json: bool, **asked: Any,
+    price: float | None, results: str, image_mb: float | None, as_json: bool, repeat: int, **asked: Any,
 ) -> None:  # fmt: skip
     """Show what `profile` would measure, or what `predict` on a number of images takes, before anything runs.
 
@@ -161,11 +165,11 @@ def plan(
     from reports.profiling import planned
 
     base, wanted, builder = _profile_base(images=images, **asked)
-    found = entries(base, wanted, builder=builder)
+    found = entries(base, wanted, builder=builder, runs=repeat)
     if as_json:
         print_json(found)
     else:
-        print_tables([planned(found, resume=wanted.resume)])
+        print_tables([planned(found, resume=wanted.resume, runs=repeat)])
 
 
 def _profile_base(
