@@ -1,17 +1,23 @@
 """What a launcher costs, and whether memory grows with the number of images: real files, real scheduling, a mock network.
 
-    python -m benchmarks.simulate_launchers --images 20000 100000 --launchers local processes
+    python -m benchmarks.simulate_launchers --images 4000 40000 400000 --launchers local processes --nodes 2
     python -m benchmarks.simulate_launchers --images 3200 --launchers local ray --nodes 1 2 3 --kill --forward-ms 50
 
-Images are small PNG files (hard links to a few), the network waits for as long as it is told and answers
-from the mean colour. Prints a Markdown table: units, seconds, the overhead of a unit (processes × seconds,
-less decoding and waiting, over units), and the peak memory of the process that asks and of those that compute.
+Images are small PNG files (hard links to a few), the network waits for as long as it is told, answers from the
+mean colour and writes down when it was called. Prints a Markdown table, a run in a process of its own each:
+
+- seconds: from the first unit's name to the file of predictions.
+- first, all: seconds until one process, and until the last of them, computes its first unit.
+- overhead: of a unit, in ms: what a process spends from its first unit to its last one beside the network,
+  which is decoding, keeping results, and waiting for more; over its units.
+- asking, computing: peak resident memory of the process that asks, and of the largest one that computes, in MiB.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import multiprocessing
 import os
 import resource
 import sys
@@ -19,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,21 +39,27 @@ from evaluate.jobs import untrained
 from evaluate.launchers.base import Launcher
 from evaluate.launchers.local import Local
 from evaluate.launchers.processes import Processes
-from evaluate.predict import predict
-from evaluate.predictions import write_predictions
-from evaluate.testset import TestImage, TestSet
+from evaluate.predict import predict_to_file
+from evaluate.testimages import Images, TestImage
+from evaluate.testset import TestSet
 
 MODULE = """
+import os
 import time
+from pathlib import Path
+
 from torch import nn
 
 class Mock(nn.Module):
-    def __init__(self, waits):
+    def __init__(self, waits, log):
         super().__init__()
-        self.linear, self.waits = nn.Linear(3, 2), waits
+        self.linear, self.waits, self.log = nn.Linear(3, 2), waits, log
 
     def forward(self, images):
+        begun = time.time()
         time.sleep(self.waits)
+        with open(f"{self.log}/{os.getpid()}", "a") as file:
+            file.write(f"{begun} {time.time()}\\n")
         return self.linear(images.mean(dim=(2, 3)))
 
 def make(member):
@@ -68,43 +81,77 @@ backbone = "none"
 size = 16
 classes = ["MEL", "NV"]
 melanoma = 0
-options = {{ waits = {waits} }}
+options = {{ waits = {waits}, log = "{log}" }}
 """
 
 
-class Row(NamedTuple):
-    """One run."""
+class Run(NamedTuple):
+    """What is run: a launcher, how many nodes or processes it has, and whether one is killed."""
 
     launcher: str
     images: int
+    nodes: int
+    kill: bool
+    waits: float
+
+    @property
+    def name(self) -> str:
+        """It in words."""
+        if self.launcher == "local":
+            return self.launcher
+        one, several = {"processes": ("process", "processes"), "slurm": ("task", "tasks")}.get(
+            self.launcher, ("node", "nodes")
+        )
+        what = f"{self.launcher}, {self.nodes} {several if self.nodes > 1 else one}"
+        return what + ", one killed" * self.kill
+
+
+class Row(NamedTuple):
+    """What a run came to."""
+
     units: int
     seconds: float
+    first_s: float
+    all_s: float
     overhead_ms: float
     asking_mib: float
     computing_mib: float
     sha256: str
 
 
-def test_set(folder: Path, count: int) -> TestSet:
+def link(folder: Path, count: int) -> None:
     """So many images: hard links to 16 files, in folders of a thousand."""
     random = np.random.default_rng(0)
-    made: list[TestImage] = []
-    kinds: list[tuple[Path, str, int]] = []
     for kind in range(16):
-        path = folder / f"kind{kind}.png"
-        Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).save(path)
-        kinds.append((path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size))
-    # Each shard is of other images than the last, or all would be one unit.
-    order = np.random.default_rng(1).integers(0, 16, count)
-    for number in range(count):
-        source, digest, size = kinds[int(order[number])]
-        place = folder / f"{number // 1000:04d}"
-        place.mkdir(exist_ok=True)
-        path = place / f"I_{number:07d}.png"
+        Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8)).save(folder / f"kind{kind}.png")
+    for number, kind in enumerate(_kinds(count)):
+        path = _path(folder, number)
+        path.parent.mkdir(exist_ok=True)
         if not path.exists():
-            os.link(source, path)
-        made.append(TestImage(id=f"I_{number:07d}", path=path, sha256=digest, size=size))
-    return TestSet(path=str(folder), images=tuple(made))
+            os.link(folder / f"kind{kind}.png", path)
+
+
+def test_set(folder: Path, count: int) -> TestSet:
+    """The images that were linked."""
+    contents = [(folder / f"kind{kind}.png").read_bytes() for kind in range(16)]
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    images = (
+        TestImage(
+            id=f"I_{number:07d}", path=_path(folder, number), sha256=digests[kind], size=len(contents[kind])
+        )
+        for number, kind in enumerate(_kinds(count))
+    )
+    return TestSet(path=str(folder), images=Images(images))
+
+
+def _kinds(count: int) -> list[int]:
+    """Each shard is of other images than the last, or all would be one unit."""
+    found: list[int] = np.random.default_rng(1).integers(0, 16, count).tolist()
+    return found
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number // 1000:04d}" / f"I_{number:07d}.png"
 
 
 class Peak:
@@ -128,7 +175,7 @@ class Peak:
             for child in psutil.Process().children(recursive=True):
                 try:
                     words = " ".join(child.cmdline())
-                    if "spawn_main" in words or "_Worker" in words:
+                    if any(each in words for each in ("spawn_main", "ray::Worker", "submitit.core._submit")):
                         self.mib = max(self.mib, child.memory_info().rss / 2**20)
                 except psutil.Error:
                     continue
@@ -148,33 +195,11 @@ def cluster(count: int) -> Iterator[Any]:
         running.shutdown()
 
 
-def run(name: str, launcher: Launcher, images: TestSet, place: Path, waits: float) -> Row:
-    """One run, without anything kept."""
-    os.environ["MELANOMA_ZOO_CACHE"] = str(Path(tempfile.mkdtemp(dir=place)) / "kept")
-    with Peak() as peak:
-        begun = time.perf_counter()
-        (found,) = predict([untrained(zoo.card("mock"), 0)], images, launcher=launcher)
-        seconds = time.perf_counter() - begun
-    write_predictions(found, place / "found.parquet")
-    units = len(list(zoo_cache().glob("probabilities-*")))
-    spent = seconds * launcher.slots - units * waits
-    asking = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**10 if sys.platform == "linux" else 2**20
-    )
-    digest = hashlib.sha256((place / "found.parquet").read_bytes()).hexdigest()[:8]
-    return Row(name, len(images.images), units, seconds, spent / units * 1e3, asking, peak.mib, digest)
-
-
-def zoo_cache() -> Path:
-    """Where results are kept now."""
-    return Path(os.environ["MELANOMA_ZOO_CACHE"])
-
-
 class _Killing:
-    """A launcher on a cluster, one node of which is killed when a third of the units is finished."""
+    """A launcher, one of whose nodes or processes is killed when a third of the units is finished."""
 
-    def __init__(self, own: Any, running: Any, units: int) -> None:
-        self.own, self.running, self.after = own, running, units // 3
+    def __init__(self, own: Any, kill: Any, units: int) -> None:
+        self.own, self.kill, self.after = own, kill, units // 3
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.own, name)
@@ -182,65 +207,121 @@ class _Killing:
     def run(self, *given: Any) -> Iterator[Any]:
         for number, each in enumerate(self.own.run(*given)):
             if number == self.after:
-                self.running.remove_node(self.running.own[0], allow_graceful=False)
+                self.kill()
             yield each
+
+
+@contextmanager
+def opened(asked: Run) -> Iterator[Launcher]:
+    """The launcher of a run."""
+    with ExitStack() as stack:
+        launcher: Any
+        if asked.launcher == "ray":
+            from evaluate.launchers.ray import Ray
+
+            running = stack.enter_context(cluster(asked.nodes))
+            launcher = stack.enter_context(Ray(running.address))
+            kill = lambda: running.remove_node(running.own[0], allow_graceful=False)  # noqa: E731
+        elif asked.launcher == "slurm":
+            from evaluate.launchers.slurm import Slurm
+
+            launcher, kill = Slurm(asked.nodes, cluster="local"), lambda: _kill("submitit.core._submit")
+        elif asked.launcher == "processes":
+            launcher, kill = Processes(asked.nodes, 1), lambda: _kill("spawn_main")
+        else:
+            launcher, kill = Local(1), lambda: None
+        chosen: Any = _Killing(launcher, kill, -(-asked.images // 16)) if asked.kill else launcher
+        yield chosen
+
+
+def _kill(words: str) -> None:
+    """Kills the first process below this one that has some words in its command."""
+    next(
+        child for child in psutil.Process().children(recursive=True) if words in " ".join(child.cmdline())
+    ).kill()
+
+
+def measure(asked: Run, place: Path) -> Row:
+    """One run, without anything kept."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    kept, log = (Path(tempfile.mkdtemp(dir=place)) for _ in range(2))
+    os.environ["MELANOMA_ZOO_CACHE"] = str(kept)
+    (place / "cards" / "mock.toml").write_text(CARD.format(waits=asked.waits, log=log))
+    zoo.add_folder(place / "cards")
+    images = test_set(place / "images", asked.images)
+    with opened(asked) as launcher, Peak() as peak:
+        begun = time.time()
+        predict_to_file(place / "found.parquet", untrained(zoo.card("mock"), 0), images, launcher=launcher)
+        seconds = time.time() - begun
+    units = sum(1 for _ in kept.glob("probabilities-*"))
+    calls = [np.loadtxt(file, ndmin=2) for file in log.iterdir()]
+    firsts = [own[0, 0] - begun for own in calls]
+    beside = sum(own[-1, 1] - own[0, 0] - (own[:, 1] - own[:, 0]).sum() for own in calls)
+    asking = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**10 if sys.platform == "linux" else 2**20
+    )
+    return Row(
+        units=units,
+        seconds=seconds,
+        first_s=min(firsts),
+        all_s=max(firsts),
+        overhead_ms=1e3 * beside / max(1, sum(len(own) - 1 for own in calls)),
+        asking_mib=asking,
+        computing_mib=peak.mib,
+        sha256=hashlib.sha256((place / "found.parquet").read_bytes()).hexdigest()[:8],
+    )
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Runs what is asked for, and prints the table."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--images", type=int, nargs="+", default=[3200])
-    asked.add_argument("--launchers", nargs="+", choices=["local", "processes", "ray"], default=["local"])
     asked.add_argument(
-        "--nodes", type=int, nargs="+", default=[1], help="nodes of the Ray cluster; of processes, how many"
+        "--launchers", nargs="+", choices=["local", "processes", "ray", "slurm"], default=["local"]
     )
     asked.add_argument(
-        "--kill", action="store_true", help="once more on the largest cluster, a node of which is killed"
+        "--nodes", type=int, nargs="+", default=[1], help="nodes of the Ray cluster; of the others, processes"
+    )
+    asked.add_argument(
+        "--kill", action="store_true", help="once more with the largest number, one of which is killed"
     )
     asked.add_argument("--forward-ms", type=float, default=0.0, help="how long the network waits for a unit")
     given = asked.parse_args(words)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    waits = given.forward_ms / 1e3
     print(
-        "| launcher | images | units | seconds | overhead of a unit, ms | asking process, MiB | computing process, MiB | file |"
+        "| launcher | images | units | seconds | first, s | all, s | overhead of a unit, ms | asking process, MiB "
+        "| computing process, MiB | file |\n|:--|--:|--:|--:|--:|--:|--:|--:|--:|:--|",
+        flush=True,
     )
-    print("|:--|--:|--:|--:|--:|--:|--:|:--|")
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        (folder / "mock_network.py").write_text(MODULE)
-        (folder / "mock.toml").write_text(CARD.format(waits=waits))
-        zoo.add_folder(folder)
-        (folder / "images").mkdir()
+    fresh = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        for folder in ("cards", "images"):
+            (place / folder).mkdir()
+        (place / "cards" / "mock_network.py").write_text(MODULE)
         for count in given.images:
-            images = test_set(folder / "images", count)
-            for row in rows(given, images, folder, waits):
-                computing = f"{row.computing_mib:.0f}" if row.computing_mib else "the same"
-                print(
-                    f"| {row.launcher} | {row.images:,} | {row.units:,} | {row.seconds:.1f} | {row.overhead_ms:.1f} "
-                    f"| {row.asking_mib:.0f} | {computing} | {row.sha256} |", flush=True,
-                )  # fmt: skip
+            link(place / "images", count)
+            for run in runs(given, count):
+                with ProcessPoolExecutor(1, fresh) as pool:
+                    print(shown(run, pool.submit(measure, run, place).result()), flush=True)
 
 
-def rows(given: argparse.Namespace, images: TestSet, folder: Path, waits: float) -> Iterator[Row]:
-    """One run after another."""
-    if "local" in given.launchers:
-        yield run("local", Local(1), images, folder, waits)
-    if "processes" in given.launchers:
-        for count in given.nodes:
-            yield run(f"{count} processes", Processes(count, 1), images, folder, waits)
-    if "ray" in given.launchers:
-        from evaluate.launchers.ray import Ray
+def runs(given: argparse.Namespace, images: int) -> Iterator[Run]:
+    """One after another."""
+    for launcher in given.launchers:
+        for nodes in given.nodes if launcher != "local" else [1]:
+            yield Run(launcher, images, nodes, False, given.forward_ms / 1e3)
+        if given.kill and launcher != "local":
+            yield Run(launcher, images, max(given.nodes), True, given.forward_ms / 1e3)
 
-        for count, kill in [(count, False) for count in given.nodes] + [
-            (max(given.nodes), True)
-        ] * given.kill:
-            with ExitStack() as stack:
-                running = stack.enter_context(cluster(count))
-                launcher = stack.enter_context(Ray(running.address))
-                killing = _Killing(launcher, running, -(-len(images.images) // 16))
-                name = f"ray, {count} node{'s' if count > 1 else ''}" + (", one killed" if kill else "")
-                chosen: Any = killing if kill else launcher
-                yield run(name, chosen, images, folder, waits)
+
+def shown(run: Run, row: Row) -> str:
+    """A line of the table."""
+    computing = f"{row.computing_mib:.0f}" if row.computing_mib else "the same"
+    return (
+        f"| {run.name} | {run.images:,} | {row.units:,} | {row.seconds:.1f} | {row.first_s:.1f} | {row.all_s:.1f} "
+        f"| {row.overhead_ms:.1f} | {row.asking_mib:.0f} | {computing} | {row.sha256} |"
+    )
 
 
 if __name__ == "__main__":

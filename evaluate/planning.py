@@ -32,11 +32,15 @@ class Overhead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OVERHEADS: dict[Name, Overhead] = {
-    "local": Overhead(unit_s=0.007, start_s=6.0, source="measured: benchmarks/results/scaling.md"),
-    "ray": Overhead(unit_s=0.015, start_s=20.0, source="measured: benchmarks/results/scaling.md"),
-    "slurm": Overhead(unit_s=0.015, start_s=20.0, source="not measured: those of ray are taken"),
+    "local": Overhead(unit_s=0.006, start_s=1.0, source="measured: benchmarks/results/scaling.md"),
+    "ray": Overhead(unit_s=0.006, start_s=15.0, source="measured: benchmarks/results/scaling.md"),
+    "slurm": Overhead(
+        unit_s=0.006,
+        start_s=20.0,
+        source="measured with submitit on one machine, not on a cluster: benchmarks/results/scaling.md",
+    ),
 }
-"""Of two cores that other work shared; larger machines add less."""
+"""Rounded up, of two cores that other work shared."""
 
 
 class Networks(msgspec.Struct, frozen=True, kw_only=True):
