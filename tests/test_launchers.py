@@ -72,9 +72,10 @@ def local(small_system: Callable[..., System], test_set: TestSet, tmp_path: Path
 @given(
     sizes=some.lists(some.integers(1, 4), min_size=1, max_size=6),
     retries=some.integers(0, 3),
+    ahead=some.none() | some.integers(1, 4),
     data=some.data(),
 )
-def test_the_queue_hands_out_every_unit_until_it_is_finished_or_given_up(sizes, retries, data) -> None:
+def test_the_queue_hands_out_every_unit_until_it_is_finished_or_given_up(sizes, retries, ahead, data) -> None:
     """Workers take, finish some, and die or not, in any order."""
 
     class Named:
@@ -82,7 +83,7 @@ def test_the_queue_hands_out_every_unit_until_it_is_finished_or_given_up(sizes, 
             self.name = name
 
     every = [[Named(f"{number}.{unit}") for unit in range(size)] for number, size in enumerate(sizes)]
-    queue = Queue([tuple(portion) for portion in every], retries)
+    queue = Queue((tuple(portion) for portion in every), retries, ahead)
     finished: list[str] = []
     given_up: list[str] = []
     begun: dict[str, int] = {}
