@@ -377,7 +377,7 @@ def test_a_full_disk_loses_nothing_that_is_done(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(parquet, "write_table", full)
+        patch.setattr(parquet.ParquetWriter, "write_table", full)
         result = run(*words)
     assert result.exit_code == 4
     assert "a.parquet: cannot be written: No space left on device" in result.stderr
