@@ -111,11 +111,10 @@ def test_an_unfinished_file_is_never_seen(tmp_path, monkeypatch):
     path = tmp_path / "x.parquet"
     write_predictions(predictions([{"image": "A", "score": 0.5}]), path)
 
-    def breaks(table, where):
-        Path(where).write_bytes(b"half")
+    def breaks(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pq, "write_table", breaks)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", breaks)
     with pytest.raises(MachineError, match=r"x\.parquet: cannot be written: No space left"):
         write_predictions(predictions([{"image": "A", "score": 0.9}]), path)
     assert list(tmp_path.iterdir()) == [path]

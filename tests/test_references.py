@@ -317,7 +317,10 @@ def test_an_onnx_file_refuses_another_precision(files: Path, photos: Path, tmp_p
 # --- scores made elsewhere
 
 
-def test_scores_made_elsewhere_stand_beside_networks(photos: Path, files: Path, tmp_path: Path) -> None:
+def test_scores_made_elsewhere_stand_beside_networks(
+    photos: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # However long the name is, other columns are not folded.
     scores = tmp_path / "mine.csv"
     names = [f"ISIC_{n:07d}" for n in range(6)]
     pd.DataFrame({"image_name": names, "target": [0.9, 0.1, 0.8, 0.2, 0.3, 0.4]}).to_csv(scores, index=False)
