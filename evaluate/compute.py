@@ -23,7 +23,7 @@ from evaluate.portions import Portion
 from evaluate.preprocess import Geometry
 from evaluate.results import Result, Took
 from evaluate.testimages import TestImage
-from evaluate.units import How, Network, Unit, builder
+from evaluate.units import SHARD, How, Network, Unit, builder
 from zoo.errors import MachineError
 from zoo.processor import processor
 from zoo.runtime import tune_allocator
@@ -61,6 +61,9 @@ class Computer:
         with decoding(self.workers) as start:
             begun: deque[_Wait] = deque()
             for unit, pixels in _in_order(portions, start):
+                # One network is in memory at a time, and the time of making one is nobody else's.
+                while begun and self._last and self._last[0] != unit.network.key:
+                    yield begun.popleft()()
                 begun.append(self._begun(unit, pixels))
                 while len(begun) > AHEAD[unit.network.how.device]:
                     yield begun.popleft()()
@@ -146,6 +149,7 @@ def _made(wanted: Network) -> Forward | Exception:
             device=wanted.how.device,
             precision=wanted.how.precision,
             batch_size=wanted.how.batch_size,
+            most=SHARD * wanted.views.distinct,
             engine=wanted.how.engine,
             compiled=wanted.how.compiled,
         )

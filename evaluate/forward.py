@@ -56,6 +56,7 @@ class Forward:
         device: Where it runs.
         precision: What it computes in.
         batch_size: Views at a time; chosen by device and memory where None.
+        most: Views that it is given at a time, at most; a batch is no larger.
         engine: What runs it.
         compiled: Run it under `torch.compile`. Every batch is then filled up to the same size.
 
@@ -72,6 +73,7 @@ class Forward:
         device: Literal["cpu", "cuda"],
         precision: Precision,
         batch_size: int | None,
+        most: int | None = None,
         engine: Library = "torch",
         compiled: bool = False,
     ) -> None:
@@ -96,6 +98,9 @@ class Forward:
                 raise
             raise self._too_large() from error
         self.batch_size = batch_size or self._automatic(engine)
+        if most is not None:
+            # What is compiled is filled up to it.
+            self.batch_size = min(self.batch_size, most)
         if compiled:
             from zoo.compiling import Compiled
 

@@ -32,10 +32,10 @@ class Overhead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OVERHEADS: dict[Name, Overhead] = {
-    "local": Overhead(unit_s=0.006, start_s=1.0, source="measured: benchmarks/results/scaling.md"),
-    "ray": Overhead(unit_s=0.006, start_s=15.0, source="measured: benchmarks/results/scaling.md"),
+    "local": Overhead(unit_s=0.007, start_s=15.0, source="measured: benchmarks/results/scaling.md"),
+    "ray": Overhead(unit_s=0.007, start_s=15.0, source="measured: benchmarks/results/scaling.md"),
     "slurm": Overhead(
-        unit_s=0.006,
+        unit_s=0.007,
         start_s=20.0,
         source="measured with submitit on one machine, not on a cluster: benchmarks/results/scaling.md",
     ),

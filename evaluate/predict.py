@@ -249,7 +249,9 @@ def _complete(work: Work, launcher: Launcher, store: Store, progress: Progress |
 
     with closing(launcher.run(handed_out(), store)) as computed:
         for each in computed:
-            unit = at_work.pop(each.name)
+            unit = at_work.pop(each.name, None)
+            if unit is None:  # Told of before: by another run that computes the same, say.
+                continue
             if each.failure:
                 failures[unit] = each.failure
                 continue

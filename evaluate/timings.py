@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -10,6 +11,7 @@ from evaluate.results import Took
 from evaluate.stores import Store
 from evaluate.units import Network, Unit, code
 from zoo import cache
+from zoo.errors import MachineError
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +73,11 @@ class Timings:
             own[kind] = before.with_unit(unit, took, len(trainings))
 
     def keep(self, store: Store) -> None:
-        """Keeps them; what a run of more images on such processors has left stays."""
+        """Keeps them, where they can be kept; what a run of more images on such processors has left stays."""
+        with suppress(MachineError):  # No run fails for want of how long it took.
+            self._keep(store)
+
+    def _keep(self, store: Store) -> None:
         for each, own in self._found.items():
             before = _read(each, store)
             merged = {(one.processor, one.threads): one for one in before}
@@ -97,7 +103,7 @@ def name(network: Network) -> str:
         network.training.member.preprocess,
         network.views,
         network.builder,
-        (how.device, how.precision, how.batch_size, how.engine),
+        (how.device, how.precision, how.batch_size, how.engine, how.compiled),
         code(),
         code=(),
     )

@@ -67,7 +67,7 @@ class Missing:
     Args:
         work: All units.
         store: Where results are kept.
-        known: Called with every unit whose result is there.
+        known: Called with every unit whose result is there, once for each network.
 
     Attributes:
         count: How many are missing.
@@ -80,12 +80,16 @@ class Missing:
         names, there = np.zeros(shape, np.uint64), np.zeros(shape, bool)
         self.kept = 0
         every = (unit for start in work.starts for unit in work.shard(start, range(len(work.networks))))
+        # A network that systems have in common is told of once.
+        keys = [network.key for network in work.networks]
+        own = [keys.index(key) == index for index, key in enumerate(keys)]
         for at, (each, result) in enumerate(recall_all(every, store)):
             names.flat[at] = _digest(each)
             if result is not None:
                 there.flat[at] = True
                 self.kept += len(each.images)
-                known(each, result)
+                if own[at % len(own)]:
+                    known(each, result)
         self._names, first, self._times = np.unique(names.ravel(), return_index=True, return_counts=True)
         once = np.zeros(names.size, bool)
         once[first] = True

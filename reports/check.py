@@ -83,7 +83,8 @@ def _networks(
     # Folds are trainings of one network: the first stands for all.
     first = {each.member.name: each for each in reversed(job.trainings)}
     for done, member in enumerate(chosen, start=1):
-        yield from sound(first[member.name], job.card, build)
+        if member.name in first:
+            yield from sound(first[member.name], job.card, build)
         yield from _counters(job.card, member.name)
         step(what, done, len(chosen))
     yield blends(card)

@@ -61,15 +61,17 @@ def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
         UsageError: They are of different machines; the message names the fields that differ.
     """
     refuse_others(*(profile.machine for profile in profiles.values()))
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str, bool], list[Row]] = {}
     whose: dict[int, str] = {}
     for name, profile in profiles.items():
         for row in filter(headline, profile.rows):
-            groups.setdefault((row.scenario, variant(row)), []).append(row)
+            # Files of other images take other times, and short measurements are no match for whole ones.
+            images = profile.images_sha256 if row.scenario == "end-to-end" else ""
+            groups.setdefault((row.scenario, variant(row), images, profile.quick), []).append(row)
             whose[id(row)] = name
     several = len(profiles) > 1
     found = [
-        (*group, str(place), row.title, *([whose[id(row)]] if several else []), figure(row))
+        (*group[:2], str(place), row.title, *([whose[id(row)]] if several else []), figure(row))
         for group, rows in groups.items()
         if len(rows) > 1
         for place, row in places(rows)

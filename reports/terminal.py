@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 10
 """Seconds between lines of progress where there is no terminal for a bar."""
 
+_SPEED_S = 3600
+"""Seconds of finished steps that the time left is estimated from."""
+
 WIDE = 200
 """Cells of a line where no terminal has a width."""
 
 
 def print_tables(tables: Sequence[Table]) -> None:
     """Prints tables as wide as the terminal; of `WIDE` where there is none, as in a file or a log."""
-    _console().print(terminal(tables))
+    _console().print(terminal(tables), crop=False)
 
 
 def print_json(value: object) -> None:
@@ -74,7 +77,10 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console(stderr=True), transient=True) as bars:
+    # Steps may take minutes: with rich's 30 s none of them would tell a speed.
+    with Progress(
+        *columns, console=_console(stderr=True), transient=True, speed_estimate_period=_SPEED_S
+    ) as bars:
         tasks: dict[str, Any] = {}
 
         def bar(what: str, done: int, total: int) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 import torch
@@ -20,6 +21,7 @@ from evaluate.soundness import sound
 from reports.check import check
 from reports.check import line as line_of
 from zoo import registry
+from zoo.card import Checkpoints
 
 NETWORK = """\
 import os, time
@@ -140,6 +142,20 @@ def test_trained_files_and_their_checksums(tmp_path: Path) -> None:
     assert states(name, **listed)["checksum"] == "pass"
     torch.save(zoo.build(name, seed=1).state_dict(), tmp_path / "good.pth")
     assert failed(name, **listed) == {"checksum"}
+
+
+def test_one_file_of_several_networks_is_that_of_its_own(tmp_path: Path) -> None:
+    card = zoo.card(plant(tmp_path, "several"))
+    (own,) = card.members
+    both = msgspec.structs.replace(
+        card,
+        members=(own, msgspec.structs.replace(own, name="other")),
+        checkpoints=Checkpoints(layout="ours", pattern="{member}.pth"),
+    )
+    torch.save(zoo.build(card.name).state_dict(), tmp_path / f"{own.name}.pth")
+    checks = check(both, weights=tmp_path / f"{own.name}.pth")
+    assert {each.state for each in checks if each.name == "checkpoint"} == {"pass"}
+    assert {each.member for each in checks if each.name == "output"} == {own.name}
 
 
 def test_patients_of_a_training_table(tmp_path: Path) -> None:

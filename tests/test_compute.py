@@ -6,16 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from PIL import Image
 
-from evaluate import compute
+from evaluate import compute, timings
 from evaluate.compute import Computed, Computer
 from evaluate.forward import Forward
 from evaluate.jobs import untrained
 from evaluate.portions import portions
+from evaluate.stores import Store
 from evaluate.testset import TestSet, read_test_set
-from evaluate.units import How, Unit, networks, units
+from evaluate.units import SHARD, How, Unit, networks, units
+from zoo.errors import MachineError
 
 HOW = How(device="cpu", device_name="cpu", precision="fp32", batch_size=4, engine="torch")
 
@@ -60,9 +63,42 @@ def test_the_next_unit_is_begun_before_the_last_is_waited_for(
     calls.clear()
     monkeypatch.setitem(compute.AHEAD, "cpu", 1)
     found = list(Computer(1)(work))
-    assert calls == ["begin", *["begin", "wait"] * 5, "wait"]
+    # Two networks with three units each; nothing of the first is left when the second is made.
+    assert calls == ["begin", "begin", "wait", "begin", "wait", "wait"] * 2
     assert [each.unit.name for each in found] == [each.unit.name for each in expected]
     assert probabilities(found) == probabilities(expected)
+
+
+def test_a_batch_is_no_larger_than_what_a_unit_has(
+    small_system: Callable[..., Any], test_set: TestSet
+) -> None:
+    """A compiled network would be filled up to it."""
+    (network, *_) = networks(untrained(small_system(), 0), msgspec.structs.replace(HOW, batch_size=1000))
+    found = list(Computer(1)(portions(list(units(network, test_set.images, None)), 1)))
+    assert {each.result.batch_size for each in found if each.result} == {SHARD * network.views.distinct}
+
+
+def test_times_of_compiled_networks_are_kept_apart(small_system: Callable[..., Any]) -> None:
+    job = untrained(small_system(), 0)
+    names = {
+        timings.name(networks(job, msgspec.structs.replace(HOW, compiled=compiled))[0])
+        for compiled in (False, True)
+    }
+    assert len(names) == 2
+
+
+def test_a_run_does_not_fail_for_want_of_its_times(
+    small_system: Callable[..., Any], test_set: TestSet
+) -> None:
+    class Full(Store):
+        def read(self, name: str) -> bytes | None:
+            raise MachineError("no such bucket")
+
+    gathered = timings.Timings()
+    for each in Computer(1)(portions(every(small_system(), test_set), 1)):
+        assert each.result
+        gathered.add(each.unit, each.result.took)
+    gathered.keep(Full())
 
 
 @pytest.mark.parametrize("ahead", [0, 1])

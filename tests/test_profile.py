@@ -333,6 +333,14 @@ def test_only_the_same_scenario_and_variant_is_ranked() -> None:
     assert ranking({"this run": profile_of(first, alone)}) == []
 
 
+def test_other_images_and_short_measurements_are_not_ranked_beside() -> None:
+    first, second = (profile_of(made(ms, scenario="end-to-end")) for ms in (10.0, 20.0))
+    same, other = replace(first, images_sha256="a"), replace(second, images_sha256="b")
+    assert ranking({"this run": same, "old.json": other}) == []
+    assert ranking({"this run": same, "old.json": replace(other, images_sha256="a", quick=True)}) == []
+    assert len(ranking({"this run": same, "old.json": replace(other, images_sha256="a")})) == 1
+
+
 def test_a_ranking_says_whose_figure_it_is_and_what_makes_it_doubtful() -> None:
     now, before = made(10.0, flags=("quick", "busy")), made(20.0)
     (table,) = ranking({"this run": profile_of(now), "old.json": profile_of(before)})
