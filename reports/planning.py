@@ -186,8 +186,8 @@ def _of_record(
             and not row["compiled"] and row["images_per_s"]
         ]  # fmt: skip
         for row in sorted(rows, key=lambda each: each["images_per_s"], reverse=True):
-            quick = ", quick" if "quick" in row["flags"] else ""
-            yield row["images_per_s"], f"{scenario}{quick}{elsewhere}"
+            # What makes the figure doubtful makes the plan doubtful.
+            yield row["images_per_s"], ", ".join([scenario, *row["flags"]]) + elsewhere
 
 
 def _of_readings(target: Target, network: Network, way: Way) -> list[tuple[float, str]]:

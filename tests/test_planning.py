@@ -199,7 +199,7 @@ def test_a_plan_takes_a_profile_where_predict_has_measured_nothing(small: System
     record = base.counted([small])
     rows = [
         profile_row("small"),
-        profile_row("small", images_per_s=20.0),
+        profile_row("small", images_per_s=20.0, flags=("noisy", "busy")),
         profile_row("small", precision="bf16", images_per_s=99.0),
         profile_row("small", compiled=True, images_per_s=99.0),
         profile_row("small", scenario="end-to-end", images_per_s=99.0),
@@ -209,7 +209,7 @@ def test_a_plan_takes_a_profile_where_predict_has_measured_nothing(small: System
     path = tmp_path / "record.json"
     path.write_text(json.dumps(record))
     (found,) = json.loads(run("plan", "small", *WORDS, "--counts", path, "--device", "cpu", "--json").stdout)
-    assert found["source"] == "measured: profile, throughput on Another CPU"
+    assert found["source"] == "measured: profile, throughput, noisy, busy on Another CPU"
     assert found["networks"][0]["image_s"] == pytest.approx(2 / 20), "two views"
     asked = profiling.Asked(
         scenarios=("throughput",),
