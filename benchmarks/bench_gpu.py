@@ -29,7 +29,10 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from zoo.runtime import Precision
 
 SYSTEM = "baseline_b3"
 WARM, PASSES = 10, 40
@@ -44,7 +47,7 @@ class Row(NamedTuple):
     """What is measured (`timm`, `forward`, `predict` or `decode`), in which precision, and whether compiled."""
 
     what: str
-    precision: str
+    precision: Precision
     compiled: bool
 
 
@@ -84,7 +87,7 @@ def timm_rate(system: str, precision: str, batch: int, device: str) -> dict[str,
     return {"rate": found, "batch": used}
 
 
-def forward_rate(system: str, row: Row, batch: int, device: str) -> dict[str, Any]:
+def forward_rate(system: str, row: Row, batch: int, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
     """Views per second of a system's first network as `predict` prepares it, without pixels to prepare."""
     import torch
 
@@ -103,12 +106,12 @@ def forward_rate(system: str, row: Row, batch: int, device: str) -> dict[str, An
 
     def attempt(count: int) -> float:
         ready = Forward(
-            made, member, device=device, precision=row.precision, batch_size=count, compiled=row.compiled  # type: ignore[arg-type]
+            made, member, device=device, precision=row.precision, batch_size=count, compiled=row.compiled
         ).network  # fmt: skip
         inputs = [pixels(count, member.size, device)]
         if member.metadata:
             inputs.append(torch.zeros(count, member.metadata.features, device=device))
-        with arithmetic(device, row.precision):  # type: ignore[arg-type]
+        with arithmetic(device, row.precision):
             return rate(lambda: ready(*inputs), count, device)
 
     found, used = backing_off(batch, attempt)
@@ -153,7 +156,7 @@ def predict_rates(system: str, row: Row, given: argparse.Namespace) -> dict[str,
     card = zoo.card(system)
     job = untrained(card, 0, members=[card.members[0].name], folds=[0], number_of_views=given.views)
     settings = Settings(
-        device=given.device, precision=row.precision, batch_size=given.batch, workers=given.workers, drift=0,  # type: ignore[arg-type]
+        device=given.device, precision=row.precision, batch_size=given.batch, workers=given.workers, drift=0,
         compiled=row.compiled,
     )  # fmt: skip
     marks: list[tuple[float, int]] = []

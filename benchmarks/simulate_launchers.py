@@ -24,9 +24,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -216,12 +217,13 @@ def opened(asked: Run) -> Iterator[Launcher]:
     """The launcher of a run."""
     with ExitStack() as stack:
         launcher: Any
+        kill: Callable[[], object]
         if asked.launcher == "ray":
             from evaluate.launchers.ray import Ray
 
             running = stack.enter_context(cluster(asked.nodes))
             launcher = stack.enter_context(Ray(running.address))
-            kill = lambda: running.remove_node(running.own[0], allow_graceful=False)  # noqa: E731
+            kill = partial(running.remove_node, running.own[0], allow_graceful=False)
         elif asked.launcher == "slurm":
             from evaluate.launchers.slurm import Slurm
 
