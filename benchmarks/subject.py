@@ -104,7 +104,9 @@ def build(cell: Cell, member: Mapping[str, Any], device: torch.device) -> nn.Mod
     if variant.engine != "torch":
         from zoo import engines  # a machine that only times torch may lack what it needs
 
-        return engines.prepare(network, _of_card(member), variant.engine, variant.precision, "cpu")
+        return engines.prepare(
+            network, _of_card(member), variant.engine, variant.precision, "cpu", batch=cell.batch
+        )
     if variant.memory_format == "channels-last":
         network = network.to(memory_format=torch.channels_last)
     if variant.compiled:

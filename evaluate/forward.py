@@ -91,13 +91,16 @@ class Forward:
         )
         self._transfers = Transfers(device)
         self._full = False
+        if device == "cpu":
+            batch_size = batch_size or self._automatic(engine)
+        usual = batch_size if most is None or batch_size is None else min(batch_size, most)
         try:
-            self.network = prepare(network, member, engine, precision, device, self.streams)
+            self.network = prepare(network, member, engine, precision, device, self.streams, usual)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             raise self._too_large() from error
-        self.batch_size = batch_size or self._automatic(engine)
+        self.batch_size = usual or self._automatic(engine)
         if most is not None:
             # What is compiled is filled up to it.
             self.batch_size = min(self.batch_size, most)

@@ -178,6 +178,36 @@ def test_openvino_computes_in_single_precision_unless_told_otherwise() -> None:
         assert OpenVino(model, 1, "bf16").precision == "bf16"
 
 
+@pytest.mark.parametrize("usual", [1, 2, 5])
+def test_openvino_compiles_for_the_usual_batch_and_runs_any(usual: int) -> None:
+    if not installed("openvino"):
+        pytest.skip("needs the extra openvino")
+    network = alive(TINY)
+    ready = OpenVino(export.export(network, TINY).model, 1, batch=usual)
+    for count in (usual, usual + 1, 1):
+        torch.testing.assert_close(
+            outputs(ready, TINY, count), outputs(network, TINY, count), atol=1e-4, rtol=1e-4
+        )
+    shapes = {form: model.inputs[0].partial_shape for form, model in ready._compiled.items()}
+    assert {form: shape.is_static for form, shape in shapes.items()} == {usual: True, None: False}
+
+
+def test_what_is_compiled_for_a_batch_is_checked_itself(monkeypatch: pytest.MonkeyPatch, kept: Path) -> None:
+    """A form that is off for one number of images alone is met by the check."""
+    if not installed("openvino"):
+        pytest.skip("needs the extra openvino")
+    right = OpenVino.forward
+    monkeypatch.setattr(
+        OpenVino, "forward", lambda self, *inputs: right(self, *inputs) * (1.01 if len(inputs[0]) == 2 else 1)
+    )
+    network = alive(TINY)
+    prepare(network, TINY, "openvino", "fp32", "cpu")
+    prepare(network, TINY, "openvino", "fp32", "cpu", batch=1)
+    with pytest.raises(MachineError, match="differs from torch"):
+        prepare(network, TINY, "openvino", "fp32", "cpu", batch=2)
+    assert len(list(kept.glob("checked-*"))) == 2
+
+
 def test_what_engines_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     if not all(map(installed, OTHERS)):
         pytest.skip("needs both extras")

@@ -7,6 +7,7 @@ All of them compute in single precision unless a lower one is asked for. The las
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import cache as memoised
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal, get_args
@@ -35,6 +36,9 @@ WORTH_EXPORTING = 500
 An export and its check take about as long as this many passes are quicker for it: measured with
 EfficientNet-B3 at 384 px on two cores, and larger networks pay for theirs sooner.
 """
+
+_MOST_FIXED = 8
+"""Batches up to this one are compiled for: larger ones gain little, and take long to check."""
 
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 _PACKAGES = {"torch": (), "onnxruntime": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
@@ -155,6 +159,7 @@ def prepare(
     precision: Precision,
     device: Literal["cpu", "cuda"],
     streams: int = 1,
+    batch: int | None = None,
 ) -> nn.Module:
     """A network as an engine runs it: called with images (and metadata), it returns logits.
 
@@ -168,6 +173,7 @@ def prepare(
         precision: What it computes in.
         device: Where it runs.
         streams: Threads that call it at the same time, each of which computes with its share of the cores.
+        batch: Images of most calls, where that is known; it runs any other number too.
 
     Raises:
         MachineError: As of `check`; the network cannot be exported; or the engine's probabilities
@@ -183,20 +189,27 @@ def prepare(
         if folded is network:
             folded = copy.deepcopy(network)
         return folded.to(device=device).to(memory_format=torch.channels_last)
+    fixed = batch if batch is not None and batch <= _MOST_FIXED else None
     made = export.export(network, member)
     try:
-        single = _session(engine, made.model, "fp32", streams)
+        ready = _session(engine, made.model, precision, streams, fixed)
     except ValueError as error:
         if made.fresh:
             raise MachineError(f"{member.name}: {error}; choose --engine torch") from error
         # What was kept is broken: a disk, or somebody's hand.
         made = export.export(network, member, anew=True)
-        single = _session(engine, made.model, "fp32", streams)
-    _verify(network, member, engine, made.name, single)
-    return single if precision == "fp32" else _session(engine, made.model, precision, streams)
+        ready = _session(engine, made.model, precision, streams, fixed)
+
+    def single() -> nn.Module:
+        return ready if precision == "fp32" else _session(engine, made.model, "fp32", streams, fixed)
+
+    _verify(network, member, engine, made.name, single, fixed)
+    return ready
 
 
-def _session(engine: Library, model: bytes, precision: Precision, streams: int) -> nn.Module:
+def _session(
+    engine: Library, model: bytes, precision: Precision, streams: int, batch: int | None
+) -> nn.Module:
     import torch
 
     from zoo.sessions import OnnxRuntime, OpenVino
@@ -205,17 +218,19 @@ def _session(engine: Library, model: bytes, precision: Precision, streams: int) 
     threads = max(1, torch.get_num_threads() // streams)
     if engine == "onnxruntime":
         return OnnxRuntime(model, threads)
-    return OpenVino(model, threads, _HINTS[precision], streams)
+    return OpenVino(model, threads, _HINTS[precision], streams, batch)
 
 
-def _verify(network: nn.Module, member: Member, engine: Library, name: str, session: nn.Module) -> None:
+def _verify(
+    network: nn.Module, member: Member, engine: Library, name: str, single: Callable[[], nn.Module], batch: int | None
+) -> None:  # fmt: skip
     """Refuses an engine whose results are off; what was found good once is not computed again."""
     from zoo import export
 
-    key = cache.key("checked", name, engine, versions(engine), code=("zoo.engines", "zoo.sessions"))
+    key = cache.key("checked", name, engine, versions(engine), batch, code=("zoo.engines", "zoo.sessions"))
     found: Check | None = cache.load(key, export.Check)
     if found is None:
-        found = export.compare(network, session, member)
+        found = export.compare(network, single(), member, batch)
         if found.close:
             cache.keep(key, found)
     if not found.close:

@@ -99,19 +99,27 @@ def export(network: nn.Module, member: Member, *, anew: bool = False) -> Export:
     return Export(name=name, model=model, fresh=True)
 
 
-def compare(network: nn.Module, engine: Callable[..., Tensor], member: Member) -> Check:
+def compare(
+    network: nn.Module, engine: Callable[..., Tensor], member: Member, batch: int | None = None
+) -> Check:
     """Runs a network and what an engine made of it on the same seeded images.
 
     Args:
         network: In eval mode, on the CPU.
         engine: What it became.
         member: Its card's entry.
+        batch: Images of a call of the engine; all at once where None.
     """
     import torch
 
-    inputs = sample(member, _CHECK_BATCH)
+    size = batch or _CHECK_BATCH
+    inputs = sample(member, math.ceil(_CHECK_BATCH / size) * size)
     with torch.inference_mode():
-        expected, found = network(*inputs).double(), engine(*inputs).double()
+        expected = network(*inputs).double()
+        found = torch.cat(
+            [engine(*some) for some in zip(*(torch.split(each, size) for each in inputs), strict=True)]
+        )
+        found = found.double()
     if found.shape != expected.shape:
         raise MachineError(
             f"{member.name}: the engine returns {tuple(found.shape)} instead of {tuple(expected.shape)}"
