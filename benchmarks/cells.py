@@ -183,7 +183,7 @@ def key(cell: Cell, machine: Machine, turn: int = 0, repeat: int = 0) -> str:
         packages |= versions(cell.variant.engine)
     packages |= _installed(_of_reader(cell, "PACKAGES"))
     # A plan names images that are made when they are needed: no reading of them can have been kept.
-    fields["images"] = [_digest(path) if (path := Path(image)).exists() else "" for image in cell.images]
+    fields["images"] = [_content(path) if (path := Path(image)).exists() else "" for image in cell.images]
     code = [_source(module) for module in (*_CODE, *_outside(cell))]
     about = [fields, packages, asdict(machine), turn, repeat, code]
     content = json.dumps(about, sort_keys=True, default=list)
@@ -231,8 +231,13 @@ def _installed(packages: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _content(file: Path) -> str:
+    state = file.stat()
+    return _digest(file, state.st_mtime_ns, state.st_size)
+
+
 @cache
-def _digest(file: Path) -> str:
+def _digest(file: Path, _changed: int, _size: int) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
