@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,15 +31,28 @@ LONG = System(
 )  # fmt: skip
 
 
+BUILDER = """
+from torch import nn
+
+def small(member):
+    side = 3 * member.size**2
+    return nn.Sequential(nn.Flatten(), nn.Linear(side, 64), nn.GELU(), nn.Linear(64, len(member.classes)))
+"""
+
+
 def run(*args: str | Path) -> Result:
     done = CliRunner().invoke(cli.main, [str(arg) for arg in args], env={"COLUMNS": "300"})
     assert done.exit_code == 0, done.output
     return done
 
 
+@pytest.fixture(autouse=True)
+def own_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
-def counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "cache"))  # readings of its own
+def counts(tmp_path: Path) -> Path:
     zoo.register(LONG)
     try:
         (tmp_path / "counts.json").write_text(json.dumps(base.counted([LONG])))
@@ -44,10 +61,20 @@ def counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "counts.json"
 
 
-def profiled(counts: Path, folder: Path, *words: str | Path) -> tuple[Profile, str]:
-    done = run(
-        "profile", "long", "--counts", counts, "--quick", "--threads", "1", "--device", "cpu", "--output", folder, *words
-    )  # fmt: skip
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A system whose network is quickly compiled, made by a builder of its own."""
+    (tmp_path / "small_builder.py").write_text(BUILDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    system = msgspec.structs.replace(LONG, name="small", title="Small")
+    zoo.register(system, import_module("small_builder").small)
+    yield system.name
+    zoo.unregister(system.name)
+    sys.modules.pop("small_builder", None)
+
+
+def profiled(folder: Path, *words: str | Path) -> tuple[Profile, str]:
+    done = run("profile", "--quick", "--threads", "1", "--device", "cpu", "--output", folder, *words)
     found = record.load(folder / "record.json").profile
     assert found is not None
     return found, done.stdout
@@ -63,8 +90,8 @@ def test_a_sweep_files_and_a_protocol_too_long_to_measure(counts: Path, tmp_path
     for index in range(3):
         pixels = np.random.default_rng(index).integers(0, 256, (60, 80, 3), dtype=np.uint8)
         cv2.imwrite(str(images / f"{index}.jpg"), pixels)
-    words = ("--scenario", "latency,throughput,end-to-end", "--images", images)
-    found, printed = profiled(counts, tmp_path / "out", *words)
+    words = ("long", "--counts", counts, "--scenario", "latency,throughput,end-to-end", "--images", images)
+    found, printed = profiled(tmp_path / "out", *words)
     assert [row.error for row in found.rows] == [""] * 4
 
     (swept,) = of(found, scenario="throughput")
@@ -93,20 +120,19 @@ def test_a_sweep_files_and_a_protocol_too_long_to_measure(counts: Path, tmp_path
     assert not (samples["scenario"] == "protocol").any()
 
     (images / "0.jpg").write_bytes((images / "1.jpg").read_bytes())
-    again, _ = profiled(counts, tmp_path / "again", *words, "--resume")
+    again, _ = profiled(tmp_path / "again", *words, "--resume")
     assert of(again, scenario="throughput") == [swept]
     assert of(again, scenario="latency") == [latency]
     assert of(again, scenario="end-to-end") != [read], "images of other contents are other readings"
 
 
-def test_a_compiled_network_is_a_row_beside_the_eager_one(counts: Path, tmp_path: Path) -> None:
-    found, printed = profiled(counts, tmp_path / "out", "--compile", "--member", "0")
+def test_a_compiled_network_is_a_row_beside_the_eager_one(small: str, tmp_path: Path) -> None:
+    found, printed = profiled(tmp_path / "out", small, "--compile")
     eager, compiled = of(found, scenario="latency")
     assert (eager.compiled, compiled.compiled) == (False, True)
     assert compiled.error == ""
     assert (eager.settings["compiled"], compiled.settings["compiled"]) == ("False", "True")
     assert compiled.first_ms > 10 * eager.first_ms, "the first pass holds the compiling"
-    assert compiled.first_ms > 20 * compiled.ms
     assert eager.drift is None
     assert 0 <= compiled.drift < 1e-4
     assert "compiled" in printed
