@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -124,7 +127,8 @@ class Cell:
         folds: Trainings of each member (a whole protocol only).
         views: Forward passes of each of them (a whole protocol only).
         images: Real image files.
-        reader: What makes a member's input of an image file, as `module:function`.
+        reader: What makes a member's input of an image file, as `module:function`. The module may name in
+            `CODE` the modules, and in `PACKAGES` the packages, that decide what that costs or gives.
         seed: Seed of weights and pixels.
         rules: How long to measure.
     """
@@ -170,16 +174,19 @@ def key(cell: Cell, machine: Machine, turn: int = 0, repeat: int = 0) -> str:
         repeat: Which repeat of the whole run.
     """
     fields = cell.fields()
+    packages: dict[str, str] = {}
     if cell.builder == STANDARD:
         fields["members"] = [specification(member, pixels=bool(cell.images)) for member in cell.members]
     if cell.variant.engine != "torch":
         from zoo.engines import versions
 
-        fields["packages"] = versions(cell.variant.engine)
+        packages |= versions(cell.variant.engine)
+    packages |= _installed(_of_reader(cell, "PACKAGES"))
     # A plan names images that are made when they are needed: no reading of them can have been kept.
-    fields["images"] = [_digest(path) if (path := Path(image)).exists() else "" for image in cell.images]
+    fields["images"] = [_content(path) if (path := Path(image)).exists() else "" for image in cell.images]
     code = [_source(module) for module in (*_CODE, *_outside(cell))]
-    content = json.dumps([fields, asdict(machine), turn, repeat, code], sort_keys=True, default=list)
+    about = [fields, packages, asdict(machine), turn, repeat, code]
+    content = json.dumps(about, sort_keys=True, default=list)
     return f"{cell.kind}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 
@@ -202,13 +209,35 @@ def _outside(cell: Cell) -> Sequence[str]:
     """Modules outside this room whose code decides a cell too."""
     named = (cell.builder, cell.reader)
     others = [call.partition(":")[0] for call in named if call and call != STANDARD]
+    others += _of_reader(cell, "CODE")
     return (
         others if cell.variant.engine == "torch" else [*others, "zoo.engines", "zoo.export", "zoo.sessions"]
     )
 
 
+def _of_reader(cell: Cell, what: str) -> tuple[str, ...]:
+    """What the module of a cell's reader names of its own; nothing where it names none, or nothing is read."""
+    module = cell.reader.partition(":")[0]
+    found: tuple[str, ...] = getattr(import_module(module), what, ()) if module else ()
+    return found
+
+
+def _installed(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of those that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _content(file: Path) -> str:
+    state = file.stat()
+    return _digest(file, state.st_mtime_ns, state.st_size)
+
+
 @cache
-def _digest(file: Path) -> str:
+def _digest(file: Path, _changed: int, _size: int) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

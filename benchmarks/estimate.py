@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import worker
 from benchmarks.cells import Cell, Variant
-from benchmarks.figures import per_pass
+from benchmarks.figures import pass_ms
 from benchmarks.lines import (
     Line,
     Network,
@@ -193,7 +193,10 @@ def _round_s(cell: Cell, step: float) -> float:
     """Seconds of the first step, the warm-up and the sampling of one round."""
     rules = cell.rules
     sample = max(rules.block_s, step) if cell.kind in ("throughput", "sweep") else step
-    warm = min(rules.warm_most_s, max(rules.warm_s, rules.warm_steps * step))
+    steps = rules.warm_steps * step
+    if rules.long_s is not None:
+        steps = min(steps, max(rules.long_s, step))
+    warm = min(rules.warm_most_s, max(rules.warm_s, steps))
     sampling = min(rules.most_s, max(rules.seconds, rules.samples / rules.rounds * sample))
     return step + warm + sampling
 
@@ -209,7 +212,7 @@ def _bytes(network: Network, batch: int) -> int:
 def pass_s(cell: Cell, macs: int, reading: Mapping[str, Any] | None) -> float:
     """Seconds of one forward pass: measured, or what its operations would take."""
     if reading:
-        return median(per_pass(reading, reading["samples_ms"])) / 1e3
+        return pass_ms(cell.kind, reading) / 1e3
     variant = cell.variant
     rate = _RATE[variant.device] * (variant.threads if variant.device == "cpu" else 1)
     return max(_LEAST_S[variant.device], macs * cell.batch / rate)
@@ -221,5 +224,4 @@ def kept_rate(line: Line, options: Options, taker: Taker) -> float | None:
     kept = [reading for turn in range(cell.rules.rounds) if (reading := taker.kept(cell, turn))]
     if not kept:
         return None
-    passes_ms = [median(per_pass(reading, reading["samples_ms"])) for reading in kept]
-    return 1e3 * cell.batch / median(passes_ms)
+    return 1e3 * cell.batch / median(pass_ms(cell.kind, reading) for reading in kept)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from benchmarks.cells import Cell
@@ -14,6 +16,9 @@ from benchmarks.samples import BUSY, CHOICE, NEEDED, Summary, flags, summarise
 
 RANDOM, OWN = "random", "the file's own"
 """What the weights of a network are: random, unless its card names a file that holds all of it."""
+
+TOTAL = ("end-to-end",)
+"""Scenarios whose figure is all images / all of the time, and not of the median sample: files are read ahead."""
 
 Answer = Mapping[str, Any]
 """Of a worker: `{"result": ...}` or `{"error": reason}`."""
@@ -27,17 +32,18 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         return replace(row, error=errors[0] if errors else "not measured")
     batch = min(each["batch"] for each in readings)
     readings = [each for each in readings if each["batch"] == batch]
-    found = summarise([per_pass(each, each["samples_ms"]) for each in readings])
-    device_ms = [sample for each in readings for sample in per_pass(each, each["device_ms"])]
+    total = cell.kind in TOTAL
+    found = summarise([per_pass(each, each["samples_ms"]) for each in readings], total=total)
+    device_ms = [per_pass(each, each["device_ms"]) for each in readings if each["device_ms"]]
     lesion = cell.kind == "protocol"
     return replace(
         row,
         batch=None if lesion else batch,
-        ms=found.median,
-        device_ms=statistics.median(device_ms) if device_ms else None,
+        ms=found.typical,
+        device_ms=summarise(device_ms, total=total).typical if device_ms else None,
         p90_ms=found.p90,
         p99_ms=found.p99,
-        images_per_s=None if lesion else 1e3 * batch / found.median,
+        images_per_s=None if lesion else 1e3 * batch / found.typical,
         samples=found.samples,
         rounds=len(readings),
         iqr=found.iqr,
@@ -47,9 +53,50 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         first_ms=statistics.median(each["first_ms"] for each in readings),
         flags=(*_flags(cell, found, readings, batch), *(f"a round failed: {error}" for error in errors)),
         reasons={**row.reasons, **_too_few(found)},
-        gpu=readings[-1]["gpu"],
-        settings=readings[-1]["settings"],
+        gpu=worst([each["gpu"] for each in readings]),
+        settings=all_of([each["settings"] for each in readings]),
     )
+
+
+def worst(gpus: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was seen of a GPU in all rounds together: nothing that any of them saw is lost.
+
+    >>> one = {"clock_mhz": [900, 1980], "temperature_c": 60, "slowed": "0x4", "throttled": ["power cap"]}
+    >>> worst([one, {"clock_mhz": [1200, 1990], "temperature_c": 71, "slowed": "0x1", "throttled": []}])
+    {'clock_mhz': [900, 1990], 'temperature_c': 71, 'slowed': '0x5', 'throttled': ['power cap']}
+    """
+    seen: dict[str, list[Any]] = {}
+    for gpu in gpus:
+        for name, value in gpu.items():
+            seen.setdefault(name, []).append(value)
+    return {name: _together(name, values) for name, values in seen.items()}
+
+
+def _together(name: str, values: Sequence[Any]) -> Any:
+    first = values[0]
+    if name == "slowed":  # bits
+        return hex(reduce(or_, (int(each, 16) for each in values)))
+    if isinstance(first, list):
+        items = [item for each in values for item in each]
+        return [min(items), max(items)] if name.endswith("_mhz") else list(dict.fromkeys(items))
+    return "; ".join(dict.fromkeys(values)) if isinstance(first, str) else max(values)
+
+
+def all_of(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Settings of all rounds; where rounds differ in one, each of its values.
+
+    >>> all_of([{"threads": "2", "engine": "torch"}, {"threads": "1", "engine": "torch"}])
+    {'threads': '2 / 1', 'engine': 'torch'}
+    """
+    names = dict.fromkeys(name for each in settings for name in each)
+    return {
+        name: " / ".join(dict.fromkeys(each.get(name, "not told") for each in settings)) for name in names
+    }
+
+
+def pass_ms(kind: str, reading: Mapping[str, Any]) -> float:
+    """Milliseconds of one pass by one reading of a cell of some kind, as its row would report them."""
+    return summarise([per_pass(reading, reading["samples_ms"])], total=kind in TOTAL).typical
 
 
 def per_pass(reading: Mapping[str, Any], samples_ms: Sequence[float]) -> list[float]:

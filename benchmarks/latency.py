@@ -102,7 +102,7 @@ def _latency(answer: worker.Answer, device: str) -> Latency:
     reading = answer["result"]
     found = summarise([reading["samples_ms"]])
     return Latency(
-        median_ms=found.median,
+        median_ms=found.typical,
         spread=found.spread,
         samples_ms=tuple(reading["samples_ms"]),
         first_ms=reading["first_ms"],

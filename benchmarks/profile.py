@@ -54,12 +54,16 @@ def profile(
         for cell in _each("ceilings", ceiling_cells(asked, options), step)
     }
     asked = _with_batches(asked, options, taker, step)
-    _take_rounds("timing", asked, options, taker, step)
+    wholes = _take_rounds(targets, asked, options, taker, step)
     working = [line for line in asked if "error" not in taker.take(line.cell)]
     for cell in _each("memory, energy, accuracy", _distinct(passes(working, options), taker), step):
         taker.take(cell)
     rows = [_row(line, options, taker, ceilings) for line in asked]
-    protocols, wholes = _protocols(targets, rows, options, taker, step)
+    sums = _sums(targets, rows, options)
+    protocols = [
+        figures.whole(_timed(line, options, taker), total) if line in wholes else total
+        for line, total in sums
+    ]
     return [*rows, *protocols], list(ceilings.values()), raw_samples([*asked, *wholes], options, taker)
 
 
@@ -117,11 +121,34 @@ def _with_batches(asked: list[Line], options: Options, taker: Taker, step: Progr
     ]
 
 
-def _take_rounds(what: str, asked: Iterable[Line], options: Options, taker: Taker, step: Progress) -> None:
+def _take_rounds(
+    targets: Sequence[Target], asked: Sequence[Line], options: Options, taker: Taker, step: Progress
+) -> list[Line]:
+    """Times all rows in shuffled rounds, and among them the whole protocols.
+
+    Which of these are short enough to be measured is known from the latencies of the first round; so they
+    come last in that, and anywhere in the further ones.
+
+    Returns:
+        The whole protocols that were measured.
+    """
+    rounds, seed = options.rules.rounds, options.seed
     cells = _distinct((line.cell for line in asked), taker)
-    rounds = list(interleaved(cells, options.rules.rounds, options.seed))
-    for turn, cell in _each(what, rounds, step):
+    for turn, cell in _each("timing, round 1", list(interleaved(cells, 1, seed)), step):
         taker.take(cell, turn)
+    first = [figures.timed(line.row, line.cell, [taker.take(line.cell)]) for line in asked]
+    wholes = [
+        line
+        for line, total in _sums(targets, first, options)
+        if total.ms is not None and fits(line, total.ms / 1e3, options)
+    ]
+    added = _distinct((line.cell for line in wholes), taker)
+    for turn, cell in _each("whole protocols, round 1", list(interleaved(added, 1, seed)), step):
+        taker.take(cell, turn)
+    further = [each for each in interleaved([*cells, *added], rounds, seed) if each[0]]
+    for turn, cell in _each("timing, further rounds", further, step):
+        taker.take(cell, turn)
+    return wholes
 
 
 def _row(line: Line, options: Options, taker: Taker, ceilings: dict[Variant, Ceiling]) -> Row:
@@ -146,38 +173,21 @@ def _timed(line: Line, options: Options, taker: Taker) -> Row:
     return figures.timed(line.row, line.cell, answers)
 
 
-def _protocols(
-    targets: Sequence[Target], rows: Sequence[Row], options: Options, taker: Taker, step: Progress
-) -> tuple[list[Row], list[Line]]:
-    """The whole protocol of each system: summed, and measured where that does not take too long.
-
-    Returns:
-        The rows, and those that were measured.
-    """
+def _sums(targets: Sequence[Target], rows: Sequence[Row], options: Options) -> list[tuple[Line, Row]]:
+    """The whole protocol of each system, and the row that it is as the sum of the latencies among `rows`."""
     if "latency" not in options.scenarios:
-        return [], []
+        return []
     whole = [target for target in targets if target.whole]
-    asked = [protocol_line(target, variant, options) for target, variant in product(whole, options.variants)]
-    sums = []
-    for line in asked:
-        variant, target = line.cell.variant, line.target
+    found = []
+    for target, variant in product(whole, options.variants):
+        line = protocol_line(target, variant, options)
         parts = [
             row
             for row in rows
             if (row.system, row.scenario) == (target.name, "latency") and Variant.of(row) == variant
         ]
-        sums.append(figures.summed(line.row, parts, target.folds * target.views))
-    wholes = [
-        line
-        for line, total in zip(asked, sums, strict=True)
-        if total.ms is not None and fits(line, total.ms / 1e3, options)
-    ]
-    _take_rounds("whole protocols", wholes, options, taker, step)
-    found = [
-        figures.whole(_timed(line, options, taker), total) if line in wholes else total
-        for line, total in zip(asked, sums, strict=True)
-    ]
-    return found, wholes
+        found.append((line, figures.summed(line.row, parts, target.folds * target.views)))
+    return found
 
 
 def fits(line: Line, seconds: float, options: Options) -> bool:

@@ -142,16 +142,18 @@ class Row:
         how: `measured`, or `summed` from the latencies of the members.
         batch_asked: Images per pass that were asked for; None where a sweep chose them.
         batch: Images per pass.
-        ms: Median time of a pass (latency), of a batch (end-to-end) or of a lesion (protocol), in ms.
+        ms: Time of a pass (latency), of a batch (throughput, end-to-end) or of a lesion (protocol), in ms: the
+            median, and end to end all of the time / all batches.
         summed_ms: Of a protocol: latencies of its members × folds × distinct views.
         device_ms: The same by the GPU's own clock.
         p90_ms: 90th percentile.
         p99_ms: 99th percentile.
-        images_per_s: Images per second, by the median.
+        images_per_s: Images per second: of throughput by the median block of passes, end to end all images / all
+            of the time.
         samples: Samples that it rests on.
         rounds: Fresh processes that they come from.
         iqr: Interquartile range of the samples / median.
-        between_rounds: How far a repeat may lie from the median, by the scatter of the rounds' medians (95%) / median.
+        between_rounds: How far a repeat may lie from `ms`, by the scatter of the rounds' own (95%) / `ms`.
         spread: The larger of both, and at least 3% where a sweep chose the batch: how far a repeat may lie from it.
         load_ms: Building the network and moving it to the device, median of the rounds.
         first_ms: The first pass, median of the rounds.
@@ -174,8 +176,8 @@ class Row:
         flags: What makes the figure doubtful.
         reasons: Why a figure is missing, by its name.
         error: Why there is nothing.
-        gpu: Clocks, temperature and reasons for slowing down while it was timed.
-        settings: Threads, precision and allocator of the process.
+        gpu: Lowest and highest clock, highest temperature and all reasons for slowing down, of all rounds.
+        settings: Threads, precision and allocator of the processes; where they differ, each value.
     """
 
     system: str

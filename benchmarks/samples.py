@@ -25,16 +25,16 @@ class Summary:
     """What some samples say.
 
     Attributes:
-        median: Median of the samples of all rounds.
+        typical: What is reported: the median of the samples of all rounds, or their mean where the total counts.
         p90: 90th percentile; None where there are too few samples for it.
         p99: 99th percentile; likewise.
         samples: How many samples there are.
         iqr: Interquartile range of all samples, divided by their median.
-        rounds: How far the median of a repeat may lie from it, judged by the medians of the rounds and
-            divided by the median; 0 where there is one round.
+        rounds: How far `typical` of a repeat may lie from it, judged by that of each round and divided by it;
+            0 where there is one round.
     """
 
-    median: float
+    typical: float
     p90: float | None
     p99: float | None
     samples: int
@@ -47,43 +47,51 @@ class Summary:
         return max(self.iqr, self.rounds)
 
 
-def summarise(rounds: Sequence[Sequence[float]]) -> Summary:
+def summarise(rounds: Sequence[Sequence[float]], *, total: bool = False) -> Summary:
     """Summarises the samples of one or more rounds.
 
+    Args:
+        rounds: The samples of each.
+        total: Whether what counts is their total, as of the steps of a pipeline that works ahead: such a step
+            is short or long by what happened to be ready, and their median is the time of nothing.
+
     >>> found = summarise([[10.0, 10.0, 10.0], [13.0, 14.0]])
-    >>> found.median, found.iqr, round(found.rounds, 3), found.p90
+    >>> found.typical, found.iqr, round(found.rounds, 3), found.p90
     (10.0, 0.3, 3.145, None)
+    >>> summarise([[10.0, 10.0, 10.0], [13.0, 14.0]], total=True).typical
+    11.4
     """
+    centre = statistics.fmean if total else statistics.median
     pooled = [sample for each in rounds for sample in each]
-    median = statistics.median(pooled)
     low, high = (percentile(pooled, 25), percentile(pooled, 75))
+    typical = centre(pooled)
     return Summary(
-        median=median,
+        typical=typical,
         p90=percentile(pooled, 90) if len(pooled) >= NEEDED[90] else None,
         p99=percentile(pooled, 99) if len(pooled) >= NEEDED[99] else None,
         samples=len(pooled),
-        iqr=(high - low) / median,
-        rounds=repeat([statistics.median(each) for each in rounds]) / median,
+        iqr=(high - low) / statistics.median(pooled),
+        rounds=repeat([centre(each) for each in rounds]) / typical,
     )
 
 
-def repeat(medians: Sequence[float]) -> float:
+def repeat(figures: Sequence[float]) -> float:
     """How far a repeat may lie: half the 95% interval of the difference between two means of as many rounds.
 
     Student's t: rounds of both are taken to scatter alike. The range of three medians would be too
     narrow for that: one repeat in seven lies outside of it.
 
     Args:
-        medians: That of each round; nothing is said of a single one.
+        figures: That of each round; nothing is said of a single one.
 
     >>> round(repeat([100.0, 101.0, 102.0]), 2)
     3.51
     """
-    rounds = len(medians)
+    rounds = len(figures)
     if rounds < 2:
         return 0.0
     quantile = _T[min(rounds, len(_T) + 1) - 2]
-    return float(quantile * statistics.stdev(medians) * (2 / rounds) ** 0.5)
+    return float(quantile * statistics.stdev(figures) * (2 / rounds) ** 0.5)
 
 
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)

@@ -6,11 +6,10 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks.cells import Cell
-from benchmarks.figures import per_pass
+from benchmarks.figures import pass_ms
 from benchmarks.samples import CHOICE
 from benchmarks.timing import QUICK, SWEEP
 
@@ -53,7 +52,7 @@ def sweep(cell: Cell, take: Callable[[Cell], dict[str, Any]], available: int | N
         if "error" in answer:
             return Sweep(_chosen(found), found, f"batch {batch}: {answer['error']}")
         reading = answer["result"]
-        found[batch] = 1e3 * batch / median(per_pass(reading, reading["samples_ms"]))
+        found[batch] = 1e3 * batch / pass_ms("sweep", reading)
         worse = 0 if batch == 1 or found[batch] >= GAIN * found[best] else worse + 1
         if not worse:
             best = batch

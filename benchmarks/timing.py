@@ -31,7 +31,7 @@ Clock = Callable[[], int]
 
 TAIL = {"latency": 99, "throughput": 90, "end-to-end": 90}
 """The highest percentile that each scenario has samples for: what one image waits is judged by its
-slowest passes too; images per second are judged by their median."""
+slowest passes too; images per second by the median block of passes, or by all of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,8 @@ class Rules:
         settled: The warm-up ends when a rolling median moves by less than this share of it; None does not
             wait for that.
         warm_most_s: The warm-up ends at last after these seconds, and the figure is flagged.
+        long_s: Steps so long that fewer than `warm_steps` of them take these seconds are warm after that,
+            steady or not: each of them is many passes. None where a step is one pass, or one block.
         seconds: Seconds of sampling in each round, at least.
         samples: Samples of all rounds together, at least.
         most_s: Sampling ends at last after these seconds of a round; percentiles that need more
@@ -59,6 +61,7 @@ class Rules:
     warm_s: float = 3.0
     settled: float | None = 0.02
     warm_most_s: float = 60.0
+    long_s: float | None = None
     seconds: float = 10.0
     samples: int = NEEDED[99]
     most_s: float = 60.0
@@ -79,8 +82,9 @@ SWEEP = Rules(
     rounds=1, warm_steps=3, warm_s=1.0, settled=0.1, warm_most_s=10.0, seconds=2.0, samples=3, quick=True
 )
 """For the search of the best batch, whose own times are no figures."""
-WHOLE = Rules(warm_steps=1, warm_s=0.0, settled=None, samples=9)
-"""For a whole protocol, whose single step is many passes already: its samples differ little."""
+WHOLE = Rules(long_s=10.0, samples=9)
+"""For a whole protocol, whose single step is many passes already. One of up to a second warms up as everything
+else does; a longer one for ten seconds, or for one step where that takes longer."""
 
 
 def interleaved(cells: Sequence[T], rounds: int, seed: int) -> Iterator[tuple[int, T]]:
@@ -104,6 +108,8 @@ def warm_up(step: Callable[[], object], rules: Rules, clock: Clock = perf_counte
         times.append(timed(step, clock))
         spent = (clock() - start) / 1e9
         if len(times) >= rules.warm_steps and spent >= rules.warm_s and steady(times, rules):
+            return len(times), True
+        if rules.long_s is not None and len(times) < rules.warm_steps and spent >= rules.long_s:
             return len(times), True
         if spent >= rules.warm_most_s:
             return len(times), False

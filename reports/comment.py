@@ -31,7 +31,12 @@ def comment(record: Record, old: Record | None = None, outcome: Outcome | None =
     """
     parts = [f"{MARKER}\n## Melanoma classifiers compared\n"]
     if outcome:
-        said = {"pass": "✅ passed", "regression": "❌ regression", "not judged": "⚠️ could not be judged"}
+        said = {
+            "pass": "✅ passed",
+            "warning": "⚠️ passed with warnings",
+            "regression": "❌ regression",
+            "not judged": "⚠️ could not be judged",
+        }
         parts.append(f"**Gate: {said[outcome.verdict]}**\n")
         failed = lines(outcome)
         parts.append("".join(f"- {markdown_text(line)}\n" for line in failed[:MANY]) + _more(len(failed)))

@@ -28,6 +28,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         energy_reason: Why there is none.
         flags: What makes the figures doubtful.
         spread: How far a repeat of the latency may lie from it; that of the widest member.
+        rounds: Fresh processes that each time comes from, at least. One of them tells nothing of the noise between
+            processes, and then it is not in `spread`.
         variant: How the networks were run, and whether in a short run.
         machine: What they were run on; None where nothing was timed.
     """
@@ -38,6 +40,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     energy_reason: str = "not measured"
     flags: tuple[str, ...] = ()
     spread: float | None = None
+    rounds: int = 1
     variant: str = ""
     machine: Machine | None = None
 
@@ -128,6 +131,7 @@ def _profiled(entry: Entry, record: Record, shown: str) -> Measured:
         energy_reason="" if whole else without.reasons.get("joules", "not measured"),
         flags=tuple(sorted({flag for row in taken for flag in row.flags})),
         spread=_widest([row.spread for row in taken]),
+        rounds=min(row.rounds for row in taken),
         variant=shown + (", quick" if profile.quick else ""),
         machine=profile.machine,
     )

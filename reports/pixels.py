@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 READER = "reports.pixels:read"
 """The name by which a worker imports it."""
 
+CODE = ("evaluate.images", "evaluate.preprocess", "evaluate.views")
+"""Modules that decode and shape images: readings of other versions of them are others."""
+
+PACKAGES = (
+    "numpy",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+    "opencv-python",
+    "opencv-python-headless",
+    "pillow",
+    "simplejpeg",
+)
+"""Packages that do so, under every name that OpenCV is installed by."""
+
 MOST = 32
 """Images that are read, at most."""
 

@@ -19,12 +19,13 @@ from click.testing import CliRunner, Result
 
 import cli
 import zoo
-from benchmarks.results import Latency
+from benchmarks.results import Latency, Profile, Row
+from reports.comment import comment
 from reports.comparison import compare
 from reports.gate.judge import Outcome, judge
 from reports.gate.pairs import Files
 from reports.gate.rules import Rule, read_rules
-from reports.gate.show import lines, workflow_commands
+from reports.gate.show import lines, table, workflow_commands
 from reports.inputs import read_inputs
 from reports.record import MemberCost, Record, Settings, save
 
@@ -262,7 +263,8 @@ def test_times_hold_on_one_machine_only_and_not_below_the_noise(old: tuple[Recor
     rule = Rule(metric="latency_ms", direction="lower", relative=0.1)
     before = timed(old[0], 100, 0.05)
     assert judge(timed(old[0], 105, 0.05), before, [rule]).exit_code == 0
-    assert judge(timed(old[0], 120, 0.05), before, [rule]).exit_code == 1
+    demanding = msgspec.structs.replace(rule, one_round=True)
+    assert judge(timed(old[0], 120, 0.05), before, [demanding]).exit_code == 1
     elsewhere = judge(timed(old[0], 105, 0.05, cpu="another"), before, [rule])
     assert elsewhere.exit_code == 2
     assert "measured on different machines (cpu: " in lines(elsewhere)[0]
@@ -270,6 +272,54 @@ def test_times_hold_on_one_machine_only_and_not_below_the_noise(old: tuple[Recor
     assert noisy.exit_code == 2
     assert "tolerance of 10.0% is tighter than the measured noise of 20.0%" in lines(noisy)[0]
     assert judge(old[0], before, [rule]).exit_code == 1  # It has no figure any more.
+
+
+def profiled(record: Record, ms: float, rounds: int) -> Record:
+    """A record with a profile of all of its networks."""
+    rows = tuple(
+        Row(
+            system=entry.card.name, title=entry.card.title, network=member.name, scenario="latency", device="cpu",
+            precision="fp32", memory_format="contiguous", threads=1, compiled=False, ms=ms, rounds=rounds, spread=0.05,
+        )
+        for entry in record.entries
+        for member in entry.members
+    )  # fmt: skip
+    profile = Profile(
+        rows=rows, ceilings=(), machine=record.machine, seed=0, rounds=rounds, quick=rounds == 1
+    )
+    return msgspec.structs.replace(record, profile=profile)
+
+
+UNKNOWN = "the noise between processes was not measured (one round)"
+
+
+@pytest.mark.parametrize(
+    "make", [lambda record, ms: timed(record, ms, 0.05), lambda r, ms: profiled(r, ms, 1)]
+)
+def test_a_time_of_one_process_warns_and_does_not_fail(old: tuple[Record, Path], make: Any) -> None:
+    rule = Rule(metric="latency_ms", direction="lower", relative=0.1)
+    before = make(old[0], 100)
+    outcome = judge(make(old[0], 120), before, [rule])
+    assert (outcome.verdict, outcome.exit_code) == ("warning", 0)
+    assert lines(outcome)[0].startswith("warning: ")
+    assert lines(outcome)[0].endswith(f"; {UNKNOWN}")
+    assert all(each.startswith("::warning title=") for each in workflow_commands(outcome))
+    assert "Gate passed with warnings" in table(outcome).title
+    assert "passed with warnings" in comment(old[0], outcome=outcome)
+    within = judge(make(old[0], 105), before, [rule])
+    assert within.verdict == "pass"
+    assert all(each.reason.endswith(f"; {UNKNOWN}") for each in within.judged)
+    assert judge(make(old[0], 120), before, [msgspec.structs.replace(rule, one_round=True)]).exit_code == 1
+
+
+def test_a_time_of_several_processes_fails_the_gate(old: tuple[Record, Path]) -> None:
+    rule = Rule(metric="latency_ms", direction="lower", relative=0.1)
+    outcome = judge(profiled(old[0], 120, 3), profiled(old[0], 100, 3), [rule])
+    assert outcome.exit_code == 1
+    assert not any(UNKNOWN in each.reason for each in outcome.judged)
+    assert judge(profiled(old[0], 120, 1), profiled(old[0], 100, 1), [rule]).exit_code == 0
+    size = Rule(metric="parameters_networks", direction="lower")
+    assert UNKNOWN not in judge(profiled(old[0], 120, 1), profiled(old[0], 100, 1), [size]).judged[0].reason
 
 
 def test_annotations_keep_to_one_line(old: tuple[Record, Path]) -> None:

@@ -41,7 +41,7 @@ def profiled(record: Record, ms: float = 8.0, spread: float = 0.02, cpu: str = "
                 found.append(
                     Row(
                         system=entry.card.name, title=entry.card.title, network=member.name, scenario="latency", **variant,
-                        ms=None if broken else ms * factor, error="out of memory" if broken else "", spread=spread,
+                        ms=None if broken else ms * factor, error="out of memory" if broken else "", spread=spread, rounds=3,
                         joules=2.0 if variant["device"] == "cuda" else None,
                         reasons={} if variant["device"] == "cuda" else {"joules": "no energy counter"},
                     )

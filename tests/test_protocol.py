@@ -9,7 +9,7 @@ from itertools import chain, repeat
 
 import pytest
 
-from benchmarks.timing import FULL, QUICK, Rules, interleaved, sample, steady, timed, warm_up
+from benchmarks.timing import FULL, QUICK, WHOLE, Rules, interleaved, sample, steady, timed, warm_up
 
 
 class Clock:
@@ -65,6 +65,20 @@ def test_a_network_that_never_settles_is_given_a_minute() -> None:
 
 def test_one_slow_step_does_not_prolong_the_warm_up() -> None:
     assert warmed(5.0, *[0.4] * 9) == (10, True, pytest.approx(8.6))
+
+
+@pytest.mark.parametrize(
+    ("step_s", "steps"),
+    [(0.01, 300), (0.1, 30), (0.5, 10), (1.0, 10), (1.25, 8), (4.0, 3), (10.0, 1), (20.0, 1)],
+)
+def test_a_whole_protocol_warms_up_as_all_does_where_it_is_short(step_s: float, steps: int) -> None:
+    assert warmed(step_s, rules=WHOLE) == (steps, True, pytest.approx(steps * step_s))
+
+
+def test_a_short_protocol_that_does_not_settle_is_flagged_too() -> None:
+    rising = [0.5 * 1.05**index for index in range(60)]
+    assert warmed(*rising, rules=WHOLE) == warmed(*rising)
+    assert not warmed(*rising, rules=WHOLE)[1]
 
 
 def test_a_quick_warm_up_waits_for_nothing() -> None:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from benchmarks.cells import Cell, Variant
 from benchmarks.figures import (
+    pass_ms,
     per_pass,
     summed,
     timed,
@@ -43,7 +44,7 @@ def reading(samples: list[float], **changes: object) -> dict[str, dict[str, obje
 
 def test_figures_of_a_known_sample() -> None:
     found = summarise([[float(each) for each in range(1, 1001)]])
-    assert found.median == 500.5
+    assert found.typical == 500.5
     assert found.p90 == pytest.approx(900.1)
     assert found.p99 == pytest.approx(990.01)
     assert found.iqr == pytest.approx(499.5 / 500.5)
@@ -62,7 +63,7 @@ def test_a_percentile_needs_its_samples(samples: int, p90: bool, p99: bool) -> N
 def test_figures_are_those_of_all_rounds_together(rounds: list[list[float]]) -> None:
     found = summarise(rounds)
     pooled = np.concatenate(rounds)
-    assert found.median == pytest.approx(np.median(pooled))
+    assert found.typical == pytest.approx(np.median(pooled))
     low, high = np.quantile(pooled, [0.25, 0.75])
     assert found.iqr == pytest.approx((high - low) / np.median(pooled))
     medians = [np.median(each) for each in rounds]
@@ -75,6 +76,20 @@ def test_figures_are_those_of_all_rounds_together(rounds: list[list[float]]) -> 
     assert found.spread == max(found.iqr, found.rounds)
 
 
+def test_end_to_end_is_all_images_by_all_of_the_time() -> None:
+    """Steps of a pipeline that works ahead: most are short, since what they need is ready."""
+    cell = Cell(kind="end-to-end", batch=8, variant=Variant(), rules=FULL)
+    rounds = [[2.0, 2.0, 2.0, each] for each in (10.0, 12.0, 14.0)]
+    row = timed(ROW, cell, [reading(each, batch=8, images=8, device_ms=each) for each in rounds])
+    assert row.images_per_s == pytest.approx(1e3 * 8 * 12 / sum(map(sum, rounds)))
+    assert row.ms == row.device_ms == pytest.approx(4.5)
+    scale = stats.t.ppf(0.975, df=2) * np.sqrt(2 / 3)
+    assert row.between_rounds == pytest.approx(scale * np.std([4.0, 4.5, 5.0], ddof=1) / 4.5, rel=1e-3)
+    assert pass_ms("end-to-end", reading(rounds[0], batch=8, images=8)["result"]) == 4.0
+    assert pass_ms("throughput", reading(rounds[0], batch=8, images=8)["result"]) == 2.0
+    assert timed(ROW, replace(cell, kind="throughput"), [reading(rounds[0], batch=8, images=8)]).ms == 2.0
+
+
 def test_a_repeat_lies_within_the_spread_as_often_as_is_said() -> None:
     """Of the figure itself, the median of all samples; each round has a level of its own."""
     rng = np.random.default_rng(0)
@@ -83,7 +98,7 @@ def test_a_repeat_lies_within_the_spread_as_often_as_is_said() -> None:
     outside = []
     for first, second in runs:
         one, other = (summarise([list(each) for each in run]) for run in (first, second))
-        outside.append(abs(one.median - other.median) > one.rounds * one.median)
+        outside.append(abs(one.typical - other.typical) > one.rounds * one.typical)
     assert 0.03 < np.mean(outside) < 0.08
 
 
@@ -119,6 +134,30 @@ def test_a_row_has_the_figures_and_flags_of_its_rounds() -> None:
     assert row.flags == ("invalid", "busy")
     assert row.p90_ms is None
     assert row.reasons["p90_ms"] == "needs 64 samples, not 6"
+
+
+def test_the_state_of_a_row_is_the_worst_of_its_rounds() -> None:
+    """Only the second of three was slow and hot, and another process had the GPU."""
+    calm = {"clock_mhz": [1965, 1980], "temperature_c": 50, "slowed": "0x1", "throttled": [], "shared": False}
+    slow = {
+        "clock_mhz": [900, 1980], "temperature_c": 83, "slowed": "0x24", "throttled": ["power cap"], "shared": True
+    }  # fmt: skip
+    row = timed(
+        ROW,
+        CELL,
+        [
+            reading([10.0], gpu=calm),
+            reading([10.0], gpu=slow, settings={"threads": "1", "autocast": "off"}),
+            reading([10.0], gpu={**calm, "clock_mhz": [1980, 1995]}),
+        ],
+    )
+    assert row.gpu == {
+        "clock_mhz": [900, 1995], "temperature_c": 83, "slowed": "0x25", "throttled": ["power cap"], "shared": True
+    }  # fmt: skip
+    assert row.flags == ("busy", "throttled: power cap")
+    assert row.settings == {"threads": "1", "autocast": "not told / off"}
+    untold = timed(ROW, CELL, [reading([10.0], gpu={"reason": "no driver"}), reading([10.0], gpu=calm)])
+    assert untold.gpu == {**calm, "reason": "no driver"}
 
 
 def test_a_round_that_failed_is_named_and_the_others_count() -> None:

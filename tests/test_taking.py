@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import worker
+from benchmarks import cells, worker
 from benchmarks.cells import Cell, Variant, from_fields, key
 from benchmarks.machine import fingerprint
 from benchmarks.results import Machine
@@ -19,6 +20,7 @@ from benchmarks.store import Store
 from benchmarks.sweep import sweep
 from benchmarks.taking import Taker
 from benchmarks.timing import FULL, QUICK
+from reports import pixels
 
 MEMBER = {"name": "small", "backbone": "resnet18", "size": 32, "classes": ["MEL", "NV"], "melanoma": 0}
 CELL = Cell(kind="memory", members=(MEMBER,), variant=Variant(threads=1), rules=QUICK)
@@ -165,6 +167,41 @@ def test_a_name_depends_on_everything_that_decides_the_reading(tmp_path: Path) -
     assert len(names) == 10
     twin = {**MEMBER, "name": "twin", "classes": ["NV", "MEL"], "melanoma": 1}
     assert key(replace(CELL, members=(twin,)), machine) == key(CELL, machine)
+
+
+@pytest.mark.parametrize("kind", ["end-to-end", "drift"])
+def test_a_reading_of_images_is_that_of_what_reads_them(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "image.jpg").write_bytes(b"one")
+    machine = fingerprint()
+    plain = CELL.of("latency")
+    cell = CELL.of(kind, images=(str(tmp_path / "image.jpg"),), reader=pixels.READER)
+    names = {"now": key(cell, machine)}
+    without = key(plain, machine)
+    real_version, real_source = cells.version, cells._source
+    for package in ("opencv-python-headless", "simplejpeg", "pillow", "numpy"):
+        monkeypatch.setattr(
+            cells, "version", lambda name, p=package: "0" if name == p else real_version(name)
+        )
+        names[package] = key(cell, machine)
+    monkeypatch.setattr(cells, "version", real_version)
+    for module in ("evaluate.images", "evaluate.preprocess", "evaluate.views", "reports.pixels"):
+        monkeypatch.setattr(cells, "_source", lambda name, m=module: "0" if name == m else real_source(name))
+        names[module] = key(cell, machine)
+        assert key(plain, machine) == without, "what reads no image does not depend on it"
+    assert len(set(names.values())) == len(names)
+    monkeypatch.setattr(cells, "_source", real_source)
+    assert key(cell, machine) == names["now"]
+
+
+def test_what_a_reader_names_is_what_it_imports() -> None:
+    """A module of `evaluate` that decoding comes to need must be named too."""
+    code = (
+        "import sys, evaluate.preprocess; print(*sorted(m for m in sys.modules if m.startswith('evaluate.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert tuple(done.stdout.split()) == pixels.CODE
 
 
 def test_networks_that_a_card_does_not_assemble_never_share_a_reading(tmp_path: Path) -> None:

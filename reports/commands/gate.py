@@ -35,7 +35,7 @@ def gate(
 ) -> None:  # fmt: skip
     """Judge the NEW record against the OLD one by rules.
 
-    Exit code 0: all rules are met. 1: a regression. 2: something could not be judged.
+    Exit code 0: all rules are met, or only warnings. 1: a regression. 2: something could not be judged.
 
     \b
     Examples:

@@ -16,12 +16,12 @@ from evaluate.words import many
 from reports.figures import p_value
 from reports.gate.pairs import Files, Paired, paired
 from reports.gate.rules import Rule, check
-from reports.gate.times import not_comparable
+from reports.gate.times import between_processes, not_comparable
 from reports.record import Record
 from reports.rows import rows
 from zoo.errors import InputError
 
-Word = Literal["pass", "regression", "not judged"]
+Word = Literal["pass", "warning", "regression", "not judged"]
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,12 +62,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def verdict(self) -> Word:
         """The gravest of all verdicts."""
         found = {each.verdict for each in self.judged}
-        return "regression" if "regression" in found else "not judged" if "not judged" in found else "pass"
+        gravest: tuple[Word, ...] = ("regression", "not judged", "warning")
+        return next((each for each in gravest if each in found), "pass")
 
     @property
     def exit_code(self) -> int:
-        """0: pass. 1: regression. 2: something could not be judged."""
-        return {"pass": 0, "regression": 1, "not judged": 2}[self.verdict]
+        """0: pass, with warnings or without. 1: regression. 2: something could not be judged."""
+        return {"pass": 0, "warning": 0, "regression": 1, "not judged": 2}[self.verdict]
 
 
 def judge(
@@ -211,7 +212,9 @@ def _rule(
         return [_nothing(rule, what, protocol if scored else "", added, new, old)]
     adjusted = dict(zip(tests, holm([each.p for each in tests.values()]), strict=True))
     return [
-        _compared(rule, each, tests.get(name), adjusted.get(name)) if not each.reason else each
+        _noted(rule, _compared(rule, each, tests.get(name), adjusted.get(name)), new, old, name)
+        if not each.reason
+        else each
         for name, each in found
     ]
 
@@ -242,6 +245,14 @@ def _nothing(rule: Rule, what: str, protocol: str, added: int, new: Record, old:
 
 def _with(base: Judged, verdict: Word, reason: str) -> Judged:
     return msgspec.structs.replace(base, verdict=verdict, reason=reason)
+
+
+def _noted(rule: Rule, judged: Judged, new: Record, old: Record, name: str) -> Judged:
+    """A verdict with what is unknown of the noise of a time; worse is a warning then, but for a rule that wants it."""
+    if not (rule.timed and (unknown := between_processes(new, old, name))):
+        return judged
+    worse = judged.verdict == "regression" and not rule.one_round
+    return _with(judged, "warning" if worse else judged.verdict, f"{judged.reason}; {unknown}")
 
 
 def _compared(rule: Rule, base: Judged, test: Paired | None, p: float | None) -> Judged:

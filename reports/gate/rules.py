@@ -28,6 +28,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         absolute: How much worse is still let pass, in the figure's unit.
         relative: The same as a share of the old figure.
         significant: Whether worse counts only where the paired test on the same lesions finds it.
+        one_round: Whether a worse time or energy fails the gate even where it was measured in one process; else
+            that is a warning.
         protocol: The figure's protocol; where None that of the new record, or else one that both have.
     """
 
@@ -37,6 +39,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     absolute: Tolerance | None = None
     relative: Tolerance | None = None
     significant: bool = False
+    one_round: bool = False
     protocol: Literal["clinical", "paper"] | None = None
 
     def __post_init__(self) -> None:

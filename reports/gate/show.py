@@ -8,6 +8,7 @@ from reports.render import Table, printable
 
 _SAID = {
     "pass": "passed",
+    "warning": "passed with warnings",
     "regression": "failed: regression",
     "not judged": "failed: could not be judged",
 }
@@ -15,7 +16,7 @@ _SAID = {
 
 def lines(outcome: Outcome) -> list[str]:
     """A line for everything that did not pass, the gravest first."""
-    order = ("regression", "not judged")
+    order = ("regression", "not judged", "warning")
     return [_line(each) for verdict in order for each in outcome.judged if each.verdict == verdict]
 
 
@@ -68,8 +69,9 @@ def _title(outcome: Outcome) -> str:
 
 def _notes(outcome: Outcome) -> tuple[str, ...]:
     counts = {verdict: sum(each.verdict == verdict for each in outcome.judged) for verdict in _SAID}
+    warned = f"{counts['warning']} warnings, " if counts["warning"] else ""
     return (
-        f"{counts['pass']} passed, {counts['regression']} regressions, {counts['not judged']} could not be judged.",
+        f"{counts['pass']} passed, {warned}{counts['regression']} regressions, {counts['not judged']} could not be judged.",
         "Interval: of new less old, paired on the same lesions, over resamples of whole patients.",
     )
 
@@ -107,7 +109,7 @@ def _difference(judged: Judged) -> str:
 
 def workflow_commands(outcome: Outcome) -> list[str]:
     """Workflow commands of GitHub Actions: an annotation for everything that did not pass."""
-    kinds = {"regression": "error", "not judged": "warning"}
+    kinds = {"regression": "error", "not judged": "warning", "warning": "warning"}
     return [
         f"::{kinds[each.verdict]} title={_property('melanoma-zoo gate')}::{_data(_line(each))}"
         for each in outcome.judged

@@ -34,3 +34,9 @@ def not_comparable(rule: Rule, new: Record, old: Record, system: str, before: fl
     if tolerance < noise:
         return f"the rule's tolerance of {tolerance:.1%} is tighter than the measured noise of {noise:.1%}"
     return ""
+
+
+def between_processes(new: Record, old: Record, system: str) -> str:
+    """What to say of a verdict on time or energy of a system: nothing where the noise between processes was measured."""
+    rounds = min(measured(record)[system].rounds for record in (old, new))
+    return "" if rounds > 1 else "the noise between processes was not measured (one round)"
