@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from benchmarks import nvml
 from benchmarks.cells import Cell
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
-from benchmarks.samples import BUSY, CHOICE, NEEDED, Summary, flags, summarise
+from benchmarks.samples import BUSY, CHOICE, NEEDED, NOISY, Summary, flags, summarise
 
 RANDOM, OWN = "random", "the file's own"
 """What the weights of a network are: random, unless its card names a file that holds all of it."""
@@ -47,7 +48,7 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         first_ms=statistics.median(each["first_ms"] for each in readings),
         flags=(*_flags(cell, found, readings, batch), *(f"a round failed: {error}" for error in errors)),
         reasons={**row.reasons, **_too_few(found)},
-        gpu=readings[-1]["gpu"],
+        gpu=nvml.together([each["gpu"] for each in readings]),
         settings=readings[-1]["settings"],
     )
 
@@ -59,15 +60,15 @@ def per_pass(reading: Mapping[str, Any], samples_ms: Sequence[float]) -> list[fl
 
 
 def _flags(cell: Cell, found: Summary, readings: Sequence[Mapping[str, Any]], batch: int) -> tuple[str, ...]:
-    gpus = [each["gpu"] for each in readings]
+    gpu = nvml.together([each["gpu"] for each in readings])
     others = [each["others"] for each in readings if each["others"] is not None]
     return flags(
         found.spread,
         quick=cell.rules.quick,
         settled=all(each["settled"] for each in readings),
         others=max(others, default=None),
-        throttled=list(dict.fromkeys(why for gpu in gpus for why in gpu.get("throttled", ()))),
-        shared_gpu=any(gpu.get("shared") for gpu in gpus),
+        throttled=gpu.get("throttled") or (),
+        shared_gpu=bool(gpu.get("shared")),
         batch=(cell.batch, batch),
     )
 
@@ -105,7 +106,25 @@ def with_energy(row: Row, answer: Answer) -> Row:
     reason = answer.get("error") or reading.get("reason")
     if reason:
         return replace(row, reasons={**row.reasons, "joules": reason})
-    return replace(row, joules=reading["joules"], idle_w=reading["idle_w"])
+    before, after = reading["idle_before_w"], reading["idle_after_w"]
+    gpu = reading["gpu"]
+    doubts = flags(
+        0.0,
+        others=reading["others"],
+        throttled=gpu.get("throttled") or (),
+        shared_gpu=bool(gpu.get("shared")),
+    )
+    if reading["unsure"] > NOISY * abs(reading["joules"]):
+        doubts = (*doubts, f"idle {before:.1f} W before, {after:.1f} W after")
+    return replace(
+        row,
+        joules=reading["joules"],
+        joules_unsure=reading["unsure"],
+        idle_w=(before + after) / 2,
+        idle_before_w=before,
+        idle_after_w=after,
+        energy_flags=doubts,
+    )
 
 
 def with_drift(row: Row, answer: Answer, *, made_up: bool = False, weights: str = RANDOM) -> Row:
