@@ -4,6 +4,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+IMAGES ?=
 OUTPUT ?= out
 TIMINGS ?= .benchmarks
 BENCH = benchmarks -o python_files='bench_*.py' -o addopts= --import-mode=importlib --benchmark-only
@@ -50,10 +51,10 @@ bench: $(VENV)/.dev
 
 # Everything that a CUDA machine can say. Nothing is installed: PYTHON is one that has torch, timm, pandas,
 # click and rich. ARGS="--quick sge_b3 baseline_b3" shortens it. Where all that predict needs is there too, it is
-# timed beside timm's benchmark, with BENCH_ARGS="--images DIR" on real images.
+# timed beside timm's benchmark (BENCH_ARGS). Image files are made up; IMAGES=DIR takes real ones.
 gpu: | check-python
-	$(PYTHON) -m reports.gpu $(ARGS)
-	$(PYTHON) -m benchmarks.bench_gpu $(BENCH_ARGS)
+	$(PYTHON) -m reports.gpu $(if $(IMAGES),--images "$(IMAGES)") $(ARGS)
+	$(PYTHON) -m benchmarks.bench_gpu $(if $(IMAGES),--images "$(IMAGES)") $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) $(OUTPUT)

@@ -10,7 +10,8 @@ For one backbone, batch and precision after another, in fresh processes, in turn
   images of 40 passes over their time, each waited for. TensorFloat-32 is on for tf32 alone, in all rows.
 * forward: the network as `predict` runs it, by the same loop; then under `torch.compile`.
 * predict: from files to probabilities, with random weights. *Whole* is everything, with reading and checking the
-  files, making the network, and compiling it; *going* is what comes after the first unit of images.
+  files, making the network, and compiling it; *going* is what comes after the first unit of images. It passes no
+  more at a time than the views of one unit; it is compared with forward passes of that batch.
 
 The second table has what threads of the processor decode and resize, and torchvision's decoder (nvJPEG on a
 GPU) beside it, with how far its pixels are from those that `predict` takes. Nothing is judged.
@@ -25,208 +26,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any
 
-if TYPE_CHECKING:
-    from zoo.runtime import Precision
+from benchmarks.bench_gpu_rates import Row, measured
 
 SYSTEM = "baseline_b3"
-WARM, PASSES = 10, 40
-"""Passes of timm's script, to warm up and to time."""
-
-_LOW = {"bf16": "bfloat16", "fp16": "float16"}
-_COMPARED = 32
-"""Images that decoders are compared on."""
-
-
-class Row(NamedTuple):
-    """What is measured (`timm`, `forward`, `predict` or `decode`), in which precision, and whether compiled."""
-
-    what: str
-    precision: Precision
-    compiled: bool
-
-
-def measured(row: Row, given: argparse.Namespace) -> dict[str, Any]:
-    """One row, in this process."""
-    if row.what == "timm":
-        return timm_rate(given.system, row.precision, given.batch, given.device)
-    if row.what == "forward":
-        return forward_rate(given.system, row, given.batch, given.device)
-    if row.what == "predict":
-        return predict_rates(given.system, row, given)
-    return decoders(given.images, given.system, given.device)
-
-
-def timm_rate(system: str, precision: str, batch: int, device: str) -> dict[str, Any]:
-    """Images per second of a system's backbone alone, by the method of timm's script."""
-    import timm
-    import torch
-
-    import zoo
-    from benchmarks.subject import backing_off
-
-    member = zoo.card(system).members[0]
-    # That script lets cuDNN choose by time, which `predict` does not: another run may choose otherwise.
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    network = timm.create_model(member.backbone, num_classes=len(member.classes)).eval().to(device)
-    network = network.to(memory_format=torch.channels_last)
-    low = getattr(torch, _LOW.get(precision, ""), None)
-
-    def attempt(count: int) -> float:
-        images = pixels(count, member.size, device)
-        with torch.no_grad(), torch.autocast(device, dtype=low, enabled=low is not None):
-            return rate(lambda: network(images), count, device)
-
-    found, used = backing_off(batch, attempt)
-    return {"rate": found, "batch": used}
-
-
-def forward_rate(system: str, row: Row, batch: int, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
-    """Views per second of a system's first network as `predict` prepares it, without pixels to prepare."""
-    import torch
-
-    import zoo
-    from benchmarks.subject import backing_off
-    from evaluate.forward import Forward
-    from evaluate.jobs import untrained
-    from evaluate.loading import network
-    from zoo.runtime import arithmetic, tune_allocator
-
-    tune_allocator()
-    card = zoo.card(system)
-    member = card.members[0]
-    (training,) = untrained(card, 0, members=[member.name], folds=[0]).trainings
-    made = network(training, zoo.builder(system))
-
-    def attempt(count: int) -> float:
-        ready = Forward(
-            made, member, device=device, precision=row.precision, batch_size=count, compiled=row.compiled
-        ).network  # fmt: skip
-        inputs = [pixels(count, member.size, device)]
-        if member.metadata:
-            inputs.append(torch.zeros(count, member.metadata.features, device=device))
-        with arithmetic(device, row.precision):
-            return rate(lambda: ready(*inputs), count, device)
-
-    found, used = backing_off(batch, attempt)
-    return {"rate": found, "batch": used}
-
-
-def pixels(count: int, size: int, device: str) -> Any:
-    """Seeded normal pixels on the device, channels last."""
-    import torch
-
-    generator = torch.Generator(device).manual_seed(0)
-    images = torch.randn(count, 3, size, size, generator=generator, device=device)
-    return images.to(memory_format=torch.channels_last)
-
-
-def rate(step: Callable[[], object], batch: int, device: str) -> float:
-    """Images per second of a step: after `WARM` of them, over `PASSES` of which each is waited for."""
-    import torch
-
-    def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    for _ in range(WARM):
-        step()
-        wait()
-    start = time.perf_counter()
-    for _ in range(PASSES):
-        step()
-        wait()
-    return PASSES * batch / (time.perf_counter() - start)
-
-
-def predict_rates(system: str, row: Row, given: argparse.Namespace) -> dict[str, Any]:
-    """Views per second of `predict`, with an empty folder of kept results: of all of it, and while it is going."""
-    import zoo
-    from evaluate.jobs import untrained
-    from evaluate.launchers.base import cores
-    from evaluate.predict import Settings, predict
-    from evaluate.testset import read_test_set
-
-    card = zoo.card(system)
-    job = untrained(card, 0, members=[card.members[0].name], folds=[0], number_of_views=given.views)
-    settings = Settings(
-        device=given.device, precision=row.precision, batch_size=given.batch, workers=given.workers, drift=0,
-        compiled=row.compiled,
-    )  # fmt: skip
-    marks: list[tuple[float, int]] = []
-    start = time.perf_counter()
-    test_set = read_test_set(given.images, workers=given.workers or cores())
-    (found,) = predict(
-        [job], test_set, settings, lambda _, done, __: marks.append((time.perf_counter(), done))
-    )
-    seconds = time.perf_counter() - start
-    views = job.card.views.distinct
-    (first, some), *_ = [mark for mark in marks if mark[1]]
-    last, every = marks[-1]
-    (used,) = found.metadata["batch_sizes"].values()
-    return {
-        "rate": len(test_set.images) * views / seconds,
-        "going": (every - some) * views / (last - first) if every > some else None,
-        "batch": min(used),
-    }
-
-
-def decoders(images: Path, system: str, device: str) -> dict[str, Any]:
-    """Images per second that each decoder reaches, and how far torchvision's pixels are from those of `predict`."""
-    import numpy as np
-    import torch
-
-    import zoo
-    from evaluate.decoding import decoding
-    from evaluate.images import decode
-    from evaluate.launchers.base import cores
-    from evaluate.preprocess import Geometry
-    from evaluate.testset import read_test_set
-
-    card = zoo.card(system)
-    geometry = Geometry.of(card.members[0], card.views)
-    found = read_test_set(images, workers=cores()).images
-    with decoding(cores()) as start:
-        before = time.perf_counter()
-        ready = start({index: (image, [geometry]) for index, image in enumerate(found)})
-        for index in range(len(found)):
-            ready(index)
-        threads = len(found) / (time.perf_counter() - before)
-    answer: dict[str, Any] = {"threads": cores(), "rate": threads}
-    try:
-        from torchvision.io import ImageReadMode, decode_jpeg
-
-        some = [
-            torch.frombuffer(bytearray(image.path.read_bytes()), dtype=torch.uint8)
-            for image in found[:_COMPARED]
-        ]
-        with warnings.catch_warnings():  # It is to move to another package one day.
-            warnings.simplefilter("ignore")
-            decode_jpeg(some, ImageReadMode.RGB, device=device)  # what is set up at first is not timed
-            before = time.perf_counter()
-            theirs = decode_jpeg(some, ImageReadMode.RGB, device=device)
-            if device == "cuda":
-                torch.cuda.synchronize()
-        seconds = time.perf_counter() - before
-    except (ImportError, RuntimeError) as error:
-        return {**answer, "reason": " ".join(str(error).split())[:120]}
-    apart = [
-        np.abs(decode(image.path).astype(np.int16) - their.permute(1, 2, 0).cpu().numpy())
-        for image, their in zip(found, theirs, strict=False)
-    ]
-    return {
-        **answer,
-        "torchvision": len(some) / seconds,
-        "compared": len(some),
-        "largest": max(int(each.max()) for each in apart),
-        "mean": float(np.mean([each.mean() for each in apart])),
-    }
 
 
 def copies(sources: Sequence[Path], count: int, folder: Path) -> None:
@@ -260,7 +66,7 @@ def main() -> None:
     given = arguments()
     if given.measure:
         what, precision, compiled = given.measure
-        print(json.dumps(measured(Row(what, precision, compiled == "1"), given)))
+        print(json.dumps(measured(Row(what, precision, compiled == "1", given.batch), given)))
         return
     try:
         from evaluate import predict  # noqa: F401
@@ -274,7 +80,7 @@ def main() -> None:
         return
     try:
         resolve(given.device)
-        rows = wanted(given)
+        rows = wanted(given, fitting(given))
         with tempfile.TemporaryDirectory() as name:
             place = Path(name)
             real = given.images is not None
@@ -297,13 +103,25 @@ def main() -> None:
     print(text, end="")
 
 
-def wanted(given: argparse.Namespace) -> list[Row]:
-    """The rows, in the order of the table."""
+def fitting(given: argparse.Namespace) -> int:
+    """Views that `predict` passes at a time: what is asked for, or all of one unit where those are fewer."""
+    import zoo
+    from evaluate.jobs import untrained
+    from evaluate.units import SHARD
+
+    job = untrained(zoo.card(given.system), 0, folds=[0], number_of_views=given.views)
+    return min(given.batch, SHARD * job.card.views.distinct)
+
+
+def wanted(given: argparse.Namespace, batch: int) -> list[Row]:
+    """The rows, in the order of the table; `batch` is that of predict."""
     ways = (False,) if given.no_compile else (False, True)
     rows = []
     for precision in given.precisions or (["tf32", "bf16"] if given.device == "cuda" else ["bf16"]):
-        rows += [Row("timm", precision, False)]
-        rows += [Row(what, precision, way) for way in ways for what in ("forward", "predict")]
+        rows.append(Row("timm", precision, False, given.batch))
+        for way in ways:
+            rows += [Row("forward", precision, way, each) for each in dict.fromkeys((given.batch, batch))]
+            rows.append(Row("predict", precision, way, batch))
     return [*rows, Row("decode", "", False)]
 
 
@@ -311,7 +129,7 @@ def fresh(row: Row, given: argparse.Namespace, kept: Path) -> dict[str, Any]:
     """The answer of a fresh process; `error` where it has none."""
     words = ["--measure", row.what, row.precision, str(int(row.compiled))]
     for name in ("images", "system", "batch", "views", "device", "workers"):
-        value = getattr(given, name)
+        value = row.batch if name == "batch" and row.batch else getattr(given, name)
         words += [] if value is None else [f"--{name}", str(value)]
     environment = {**os.environ, "MELANOMA_ZOO_CACHE": str(kept / "-".join(map(str, row)))}
     done = subprocess.run(  # noqa: S603
@@ -347,11 +165,17 @@ def report(found: dict[Row, list[dict[str, Any]]], given: argparse.Namespace, re
     for row, answers in found.items():
         if row.what == "decode":
             continue
-        base = found[Row("timm", row.precision, False)]
-        own = found[Row("forward", row.precision, row.compiled)] if row.what != "timm" else None
+        base = next(found[each] for each in found if (each.what, each.precision) == ("timm", row.precision))
+        own = found[row._replace(what="forward")] if row.what != "timm" else None
         for key, name in {"rate": _NAMES[row.what], **({"going": "predict, going"} if row.what == "predict" else {})}.items():  # fmt: skip
             said = f"{name}{', compiled' if row.compiled else ''}"
             lines.append(f"| {row.precision} | {said} | {_cells(answers, key, base, own)} |")
+    least = min(row.batch for row in found if row.what == "predict")
+    if least < given.batch:
+        lines.append(
+            f"\npredict passes {least} views at a time, those of one unit of images; its rates are shares of forward "
+            "passes of that batch, and timm's are of the batch that was asked for."
+        )
     (decoded, *_) = found[Row("decode", "", False)]
     return "\n".join([*lines, "", *_decoders(decoded, given.device), ""])
 
@@ -367,16 +191,22 @@ def _cells(
         return f"– | n/a ({failed[0].replace('|', '/')}) | – | –"
     rates = [answer[key] for answer in answers if answer[key]]
     if not rates:
-        return f"{answers[0]['batch']} | n/a (all images are one unit) | – | –"
+        return f"{_batches(answers)} | n/a (all images are one unit) | – | –"
     median = statistics.median(rates)
-    shares = [
-        f"{median / statistics.median(known):.2f}"
-        if (known := [answer["rate"] for answer in other or () if "rate" in answer])
-        else "–"
-        for other in (base, own)
-    ]
-    cells = f"{answers[0]['batch']} | {median:,.1f} ({min(rates):,.1f}–{max(rates):,.1f})"
-    return f"{cells} | {shares[0]} | {shares[1]}"
+    cells = f"{_batches(answers)} | {median:,.1f} ({min(rates):,.1f}–{max(rates):,.1f})"
+    alike = not own or _batches(own) in ("", _batches(answers))
+    # Where memory did not suffice for one of them, they are no longer of one batch.
+    return f"{cells} | {_share(median, base)} | {_share(median, own) if alike else f'– (forward at {_batches(own or [])})'}"
+
+
+def _batches(answers: Sequence[dict[str, Any]]) -> str:
+    """Batches that were used; one, unless memory sufficed for less in some rounds."""
+    return ", ".join(map(str, sorted({answer["batch"] for answer in answers if "batch" in answer})))
+
+
+def _share(rate: float, others: list[dict[str, Any]] | None) -> str:
+    known = [answer["rate"] for answer in others or () if "rate" in answer]
+    return f"{rate / statistics.median(known):.2f}" if known else "–"
 
 
 def _decoders(answer: dict[str, Any], device: str) -> list[str]:

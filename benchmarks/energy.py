@@ -4,28 +4,52 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks import rapl
 from benchmarks.cells import from_fields
-from benchmarks.nvml import Unavailable, gpu_of
-from benchmarks.subject import backing_off, prepare
+from benchmarks.nvml import Unavailable, Watch, gpu_of
+from benchmarks.others import Others
+from benchmarks.rapl import Meter
+from benchmarks.subject import prepare
+from benchmarks.timing import Rules
 
-POWERCAP = Path("/sys/class/powercap")
-"""Where Linux shows the energy counters (RAPL) of processors."""
+IDLE = 1 / 6
+"""Seconds over which idle power is read, before the work and after it, for each second of work."""
 
-Meter = Callable[[], float]
-"""Joules since any fixed moment."""
+PAUSE = 1 / 30
+"""The same of the pause before each reading of idle power, in which counters catch up with what was done."""
+
+
+class Span(NamedTuple):
+    """What was counted while something was done.
+
+    Attributes:
+        joules: Energy of the whole device.
+        seconds: How long it took.
+        others: Share of the processors that other processes took meanwhile; None where nothing counts it.
+    """
+
+    joules: float
+    seconds: float
+    others: float | None
+
+    @property
+    def watts(self) -> float:
+        """Mean power."""
+        return self.joules / self.seconds
 
 
 def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Energy of forward passes over some time.
+    """Energy of forward passes over some time, of the batch that is asked for: too little memory is an error.
 
     Returns:
-        `joules` above idle per image, `idle_w`, `counter`, `seconds`, `images` and `batch`; or `reason`,
-        where nothing here counts energy.
+        `joules` above idle per image, `unsure` (how far the change of the idle power makes that unsure),
+        `idle_before_w` and `idle_after_w`, `counter`, `seconds`, `images`, `batch`, `others` (the largest share of the
+        processors that other processes took during any of the readings) and `gpu` (clocks, temperature, reasons for
+        slowing down, others on it); or `reason`, where nothing here counts energy.
     """
     cell = from_fields(fields)
     subject = prepare(cell)
@@ -33,44 +57,70 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
         counter, read = meter(subject.device)
     except Unavailable as error:
         return {"reason": str(error)}
-    subject.synchronize()
-    idle_w = watts(read, lambda: time.sleep(cell.rules.energy_s / 6))
-    network = subject.networks[0]
+    network, inputs = subject.networks[0], subject.pixels(cell.members[0], cell.batch)
 
-    def attempt(batch: int) -> dict[str, Any]:
-        inputs, images = subject.pixels(cell.members[0], batch), 0
+    def step() -> None:
         subject.forward(network, inputs)
         subject.synchronize()
-        start, before = time.monotonic(), read()
-        while (seconds := time.monotonic() - start) < cell.rules.energy_s:
-            subject.forward(network, inputs)
-            subject.synchronize()
-            images += batch
-        return {
-            "joules": above_idle(read() - before, idle_w, seconds) / images,
-            "seconds": seconds,
-            "images": images,
-        }
 
     with torch.inference_mode():
-        found, batch = backing_off(cell.batch, attempt)
-    return {**found, "idle_w": idle_w, "counter": counter, "batch": batch}
+        step()  # What is set up or compiled in the first pass is no part of its energy.
+        with Watch(subject.device) as watch:
+            before = resting(read, cell.rules)
+            steps: list[int] = []
+            work = during(read, lambda: steps.append(repeated(step, cell.rules.energy_s)))
+            after = resting(read, cell.rules)
+    images = sum(steps) * cell.batch
+    shares = [each.others for each in (before, work, after) if each.others is not None]
+    return {
+        **per_image(work, before.watts, after.watts, images),
+        "idle_before_w": before.watts,
+        "idle_after_w": after.watts,
+        "counter": counter,
+        "seconds": work.seconds,
+        "images": images,
+        "batch": cell.batch,
+        "others": max(shares, default=None),
+        "gpu": watch.seen(),
+    }
 
 
-def above_idle(joules: float, idle_w: float, seconds: float) -> float:
-    """What work cost beyond what the idle machine would have used.
+def per_image(work: Span, before_w: float, after_w: float, images: int) -> dict[str, float]:
+    """Energy of an image above what the idle machine would have used, and how far that is unsure.
 
-    >>> above_idle(100.0, 2.0, 30.0)
-    40.0
+    Idle power is the mean of what was read before and after; it may have been either.
+
+    >>> per_image(Span(100.0, 10.0, None), 1.0, 3.0, images=4)
+    {'joules': 20.0, 'unsure': 2.5}
     """
-    return joules - idle_w * seconds
+    idle_w = (before_w + after_w) / 2
+    return {
+        "joules": (work.joules - idle_w * work.seconds) / images,
+        "unsure": abs(after_w - before_w) / 2 * work.seconds / images,
+    }
 
 
-def watts(read: Meter, wait: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> float:
-    """Mean power over a wait."""
-    start, before = clock(), read()
-    wait()
-    return (read() - before) / (clock() - start)
+def during(read: Meter, work: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> Span:
+    """What a meter counts while something is done."""
+    others, start, before = Others(), clock(), read()
+    work()
+    joules, seconds = read() - before, clock() - start
+    return Span(joules, seconds, others.share())
+
+
+def resting(read: Meter, rules: Rules) -> Span:
+    """What a meter counts while nothing is done, after a pause."""
+    time.sleep(PAUSE * rules.energy_s)
+    return during(read, lambda: time.sleep(IDLE * rules.energy_s))
+
+
+def repeated(step: Callable[[], object], seconds: float) -> int:
+    """Steps until so many seconds are over: how many they were."""
+    steps, start = 0, time.monotonic()
+    while time.monotonic() - start < seconds:
+        step()
+        steps += 1
+    return steps
 
 
 def meter(device: torch.device) -> tuple[str, Meter]:
@@ -83,36 +133,4 @@ def meter(device: torch.device) -> tuple[str, Meter]:
         gpu = gpu_of(device)
         gpu.energy_j()
         return "NVML (the whole GPU)", gpu.energy_j
-    return "RAPL (all processor packages)", rapl(POWERCAP)
-
-
-def rapl(folder: Path) -> Meter:
-    """Energy of all processor packages.
-
-    The counters wrap around; the meter must be read more often than they do (minutes).
-
-    Raises:
-        Unavailable: There are none, or they may not be read.
-    """
-    packages = sorted(folder.glob("intel-rapl:[0-9]*"))
-    packages = [each for each in packages if each.name.count(":") == 1]
-    if not packages:
-        raise Unavailable("this machine shows no energy counter (RAPL)")
-    try:
-        ranges = [int((each / "max_energy_range_uj").read_text()) for each in packages]
-        last = [int((each / "energy_uj").read_text()) for each in packages]
-    except OSError as error:
-        raise Unavailable(
-            f"the energy counter (RAPL) may not be read here ({error.strerror}); it needs root"
-        ) from error
-    total = 0
-
-    def read() -> float:
-        nonlocal total
-        for index, package in enumerate(packages):
-            now = int((package / "energy_uj").read_text())
-            total += (now - last[index]) % (ranges[index] + 1)
-            last[index] = now
-        return total / 1e6
-
-    return read
+    return "RAPL (all processor packages)", rapl.rapl(rapl.POWERCAP)

@@ -8,7 +8,7 @@ from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks import worker
+from benchmarks import rapl, worker
 from benchmarks.cells import Cell, Variant
 from benchmarks.figures import pass_ms
 from benchmarks.lines import (
@@ -34,6 +34,9 @@ _START_S = 1.5 if worker.FORKS else 8.0
 """Building a network, in a copy of a process that has imported torch or in a new one."""
 
 _COMPILE_S = 60.0
+_ENERGY = 1.4
+"""Seconds for each second over which energy is read: with idle power before and after it, and the pauses."""
+
 _TRAFFIC_S = 2.0
 _DRIFT_IMAGES = 8
 _TORCH_BYTES = 600 << 20
@@ -146,7 +149,9 @@ def _processes(line: Line, options: Options, taker: Taker) -> Iterator[_Process]
         for batch in line.swept.found if line.swept else _SWEPT:
             tried = step_of(cell, batch)
             yield _Process(tried, 0, start + _round_s(tried, step * batch / cell.batch))
-    energy = 1.2 * cell.rules.energy_s if cell.variant.device == "cuda" else 0.0
+    # With both readings of idle power; a process that finds no counter ends at once.
+    counted = cell.variant.device == "cuda" or rapl.readable()
+    energy = _ENERGY * cell.rules.energy_s if counted else 0.0
     drift = 2 * len(options.images or range(_DRIFT_IMAGES)) * step / cell.batch
     more = {"memory": _TRAFFIC_S + 3 * step, "energy": energy, "drift": start + drift}
     for each in passes([line], options):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
-from operator import or_
 from typing import Any
 
+from benchmarks import nvml
 from benchmarks.cells import Cell
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
-from benchmarks.samples import BUSY, CHOICE, NEEDED, Summary, flags, summarise
+from benchmarks.samples import BUSY, CHOICE, NEEDED, NOISY, Summary, flags, summarise
 
 RANDOM, OWN = "random", "the file's own"
 """What the weights of a network are: random, unless its card names a file that holds all of it."""
@@ -53,33 +52,9 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         first_ms=statistics.median(each["first_ms"] for each in readings),
         flags=(*_flags(cell, found, readings, batch), *(f"a round failed: {error}" for error in errors)),
         reasons={**row.reasons, **_too_few(found)},
-        gpu=worst([each["gpu"] for each in readings]),
+        gpu=nvml.together([each["gpu"] for each in readings]),
         settings=all_of([each["settings"] for each in readings]),
     )
-
-
-def worst(gpus: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What was seen of a GPU in all rounds together: nothing that any of them saw is lost.
-
-    >>> one = {"clock_mhz": [900, 1980], "temperature_c": 60, "slowed": "0x4", "throttled": ["power cap"]}
-    >>> worst([one, {"clock_mhz": [1200, 1990], "temperature_c": 71, "slowed": "0x1", "throttled": []}])
-    {'clock_mhz': [900, 1990], 'temperature_c': 71, 'slowed': '0x5', 'throttled': ['power cap']}
-    """
-    seen: dict[str, list[Any]] = {}
-    for gpu in gpus:
-        for name, value in gpu.items():
-            seen.setdefault(name, []).append(value)
-    return {name: _together(name, values) for name, values in seen.items()}
-
-
-def _together(name: str, values: Sequence[Any]) -> Any:
-    first = values[0]
-    if name == "slowed":  # bits
-        return hex(reduce(or_, (int(each, 16) for each in values)))
-    if isinstance(first, list):
-        items = [item for each in values for item in each]
-        return [min(items), max(items)] if name.endswith("_mhz") else list(dict.fromkeys(items))
-    return "; ".join(dict.fromkeys(values)) if isinstance(first, str) else max(values)
 
 
 def all_of(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -106,15 +81,15 @@ def per_pass(reading: Mapping[str, Any], samples_ms: Sequence[float]) -> list[fl
 
 
 def _flags(cell: Cell, found: Summary, readings: Sequence[Mapping[str, Any]], batch: int) -> tuple[str, ...]:
-    gpus = [each["gpu"] for each in readings]
+    gpu = nvml.together([each["gpu"] for each in readings])
     others = [each["others"] for each in readings if each["others"] is not None]
     return flags(
         found.spread,
         quick=cell.rules.quick,
         settled=all(each["settled"] for each in readings),
         others=max(others, default=None),
-        throttled=list(dict.fromkeys(why for gpu in gpus for why in gpu.get("throttled", ()))),
-        shared_gpu=any(gpu.get("shared") for gpu in gpus),
+        throttled=gpu.get("throttled") or (),
+        shared_gpu=bool(gpu.get("shared")),
         batch=(cell.batch, batch),
     )
 
@@ -152,7 +127,25 @@ def with_energy(row: Row, answer: Answer) -> Row:
     reason = answer.get("error") or reading.get("reason")
     if reason:
         return replace(row, reasons={**row.reasons, "joules": reason})
-    return replace(row, joules=reading["joules"], idle_w=reading["idle_w"])
+    before, after = reading["idle_before_w"], reading["idle_after_w"]
+    gpu = reading["gpu"]
+    doubts = flags(
+        0.0,
+        others=reading["others"],
+        throttled=gpu.get("throttled") or (),
+        shared_gpu=bool(gpu.get("shared")),
+    )
+    if reading["unsure"] > NOISY * abs(reading["joules"]):
+        doubts = (*doubts, f"idle {before:.1f} W before, {after:.1f} W after")
+    return replace(
+        row,
+        joules=reading["joules"],
+        joules_unsure=reading["unsure"],
+        idle_w=(before + after) / 2,
+        idle_before_w=before,
+        idle_after_w=after,
+        energy_flags=doubts,
+    )
 
 
 def with_drift(row: Row, answer: Answer, *, made_up: bool = False, weights: str = RANDOM) -> Row:

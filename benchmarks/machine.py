@@ -9,8 +9,9 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from benchmarks.allowance import cpu_quota, environment, usable_processors
 from benchmarks.results import Machine
 from zoo import runtime
 from zoo.processor import output as _output
@@ -18,11 +19,14 @@ from zoo.processor import processor
 
 Device = Literal["auto", "cpu", "cuda"]
 
+_NEWER = ("usable_processors", "cpu_quota", "power_limits", "environment")
+"""What records of older versions do not know of their machine."""
+
 
 @cache
 def fingerprint() -> Machine:
     """The machine and the software that this process runs on, without importing torch."""
-    gpus, driver, cuda = _nvidia()
+    gpus, limits, driver, cuda = _nvidia()
     return Machine(
         cpu=processor(),
         cores=_cores(),
@@ -35,30 +39,38 @@ def fingerprint() -> Machine:
         python=platform.python_version(),
         torch=version("torch"),
         timm=version("timm"),
+        usable_processors=usable_processors(),
+        cpu_quota=cpu_quota(),
+        power_limits=limits,
+        environment=environment(os.environ),
     )
 
 
 def default_threads() -> int:
-    """As many threads as there are physical cores that this process may use."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _cores()
-    return min(_cores(), usable)
+    """As many threads as there are physical cores that this process may use, and time of them that it may have."""
+    quota = cpu_quota()
+    return max(1, min(_cores(), usable_processors(), int(quota) if quota else _cores()))
 
 
 def differences(a: Machine, b: Machine) -> list[str]:
     """In what two machines differ, such as `cpu: A / B`; empty where their figures may be compared.
 
-    Settings are compared only where both are known.
+    Settings, and what older records lack, are compared only where both are known.
     """
-    left, right = asdict(a), asdict(b)
-    settings = left.pop("settings") or {}, right.pop("settings") or {}
-    if all(settings):
-        left |= settings[0]
-        right |= settings[1]
+    left, right = _known(a), _known(b)
     return [
-        f"{field}: {left.get(field)} / {right.get(field)}"
-        for field in {**left, **right}
-        if left.get(field) != right.get(field)
+        f"{field}: {value} / {right[field]}"
+        for field, value in left.items()
+        if field in right and value != right[field]
     ]
+
+
+def _known(machine: Machine) -> dict[str, Any]:
+    found = asdict(machine)
+    settings = found.pop("settings") or {}
+    return {
+        name: value for name, value in found.items() if name not in _NEWER or value is not None
+    } | settings
 
 
 def resolve(device: Device) -> Literal["cpu", "cuda"]:
@@ -79,14 +91,21 @@ def _cores() -> int:
     return cores or int(_output("sysctl", "-n", "hw.physicalcpu").strip() or os.cpu_count() or 1)
 
 
-def _nvidia() -> tuple[tuple[str, ...], str | None, str | None]:
-    """Model and memory of each NVIDIA GPU, the driver's version, and its CUDA version."""
+def _nvidia() -> tuple[tuple[str, ...], tuple[str, ...], str | None, str | None]:
+    """Model and memory of each NVIDIA GPU, their power limits, the driver's version, and its CUDA version."""
     try:
         report = ET.fromstring(_output("nvidia-smi", "-q", "-x"))  # noqa: S314 (written by the driver)
     except ET.ParseError:
-        return (), None, None
+        return (), (), None, None
     gpus = tuple(
         f"{gpu.findtext('product_name')}, {gpu.findtext('fb_memory_usage/total')}"
         for gpu in report.iter("gpu")
     )
-    return gpus, report.findtext("driver_version"), report.findtext("cuda_version")
+    limits = tuple(_power_limit(gpu) for gpu in report.iter("gpu"))
+    return gpus, limits, report.findtext("driver_version"), report.findtext("cuda_version")
+
+
+def _power_limit(gpu: ET.Element) -> str:
+    # Drivers name it in one of these ways, by their age.
+    named = ("gpu_power_readings/current_power_limit", "power_readings/power_limit")
+    return next(filter(None, map(gpu.findtext, named)), "n/a")

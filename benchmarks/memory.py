@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.cells import from_fields
 from benchmarks.nvml import Unavailable, gpu_of
-from benchmarks.subject import Subject, backing_off, prepare
+from benchmarks.subject import Subject, prepare
 from benchmarks.traffic import traffic_bytes
 
 _PASSES = 3
@@ -22,21 +22,21 @@ _PASSES = 3
 
 
 def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Peak memory of loading a network and passing a batch through it.
+    """Peak memory of loading a network and passing a batch through it: too little memory for that batch is an error.
 
     Returns:
         `peak_rss` of the process in bytes, `before` (what it was before the network was built);
         on a GPU also `allocated` and `reserved` (torch's, at their peak after the first pass) and
-        `nvml` (the process's, from the driver) or `nvml_reason`; `batch` as it fitted; `traffic`
-        (bytes that the operators of one pass read and write).
+        `nvml` (the process's, from the driver) or `nvml_reason`; `batch`; `traffic` (bytes that the
+        operators of one pass read and write).
     """
     cell = from_fields(fields)
     before = peak_rss()
     subject = prepare(cell)
     with torch.inference_mode():
-        found, batch = backing_off(cell.batch, lambda batch: _passes(subject, batch))
-    found |= {"peak_rss": peak_rss(), "before": before, "batch": batch, "settings": subject.settings}
-    found["traffic"] = traffic_bytes(cell, batch)
+        found = _passes(subject, cell.batch)
+    found |= {"peak_rss": peak_rss(), "before": before, "batch": cell.batch, "settings": subject.settings}
+    found["traffic"] = traffic_bytes(cell, cell.batch)
     return found
 
 
@@ -78,4 +78,9 @@ def _driver(subject: Subject) -> dict[str, Any]:
         return {"nvml_reason": str(error)}
     if os.getpid() not in processes:
         return {"nvml_reason": "the driver does not know this process by its id (a container?)"}
-    return {"nvml": processes[os.getpid()]}
+    used = processes[os.getpid()]
+    return (
+        {"nvml_reason": "the driver does not tell the memory of a process"}
+        if used is None
+        else {"nvml": used}
+    )

@@ -56,7 +56,8 @@ def profile(
     asked = _with_batches(asked, options, taker, step)
     wholes = _take_rounds(targets, asked, options, taker, step)
     working = [line for line in asked if "error" not in taker.take(line.cell)]
-    for cell in _each("memory, energy, accuracy", _distinct(passes(working, options), taker), step):
+    used = [_as_used(line, options, taker) for line in working]
+    for cell in _each("memory, energy, accuracy", _distinct(passes(used, options), taker), step):
         taker.take(cell)
     rows = [_row(line, options, taker, ceilings) for line in asked]
     sums = _sums(targets, rows, options)
@@ -153,10 +154,10 @@ def _take_rounds(
 
 def _row(line: Line, options: Options, taker: Taker, ceilings: dict[Variant, Ceiling]) -> Row:
     assert line.network is not None
-    cell = line.cell
     row = _timed(line, options, taker)
     if row.error:
         return row
+    cell = _as_used(line, options, taker).cell
     if cell.kind != "end-to-end":
         row = figures.with_memory(row, taker.take(cell.of("memory")))
         row = figures.with_energy(row, taker.take(cell.of("energy")))
@@ -166,6 +167,12 @@ def _row(line: Line, options: Options, taker: Taker, ceilings: dict[Variant, Cei
         drift = taker.take(drift_cell(cell, options))
         row = figures.with_drift(row, drift, made_up=options.made_up, weights=weights)
     return row
+
+
+def _as_used(line: Line, options: Options, taker: Taker) -> Line:
+    """The line with the batch that it was timed at, which is smaller than asked for where memory did not suffice."""
+    batch = _timed(line, options, taker).batch
+    return replace(line, cell=replace(line.cell, batch=batch)) if batch else line
 
 
 def _timed(line: Line, options: Options, taker: Taker) -> Row:

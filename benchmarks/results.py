@@ -71,6 +71,11 @@ class Machine:
         python: Version of Python.
         torch: Version of torch.
         timm: Version of timm.
+        usable_processors: Logical processors that the process was allowed (its affinity). This and what follows is
+            None in records of older versions.
+        cpu_quota: How many processors' time its control groups allowed it; 0 where they set no limit.
+        power_limits: Power above which the driver slows each GPU down.
+        environment: Inherited variables that change results or speed, as `NAME=value`, without folders.
         settings: Threads and precision in the process that computed; None where none did.
     """
 
@@ -85,6 +90,10 @@ class Machine:
     python: str
     torch: str
     timm: str
+    usable_processors: int | None = None
+    cpu_quota: float | None = None
+    power_limits: tuple[str, ...] | None = None
+    environment: tuple[str, ...] | None = None
     settings: dict[str, str] | None = None
 
 
@@ -168,7 +177,11 @@ class Row:
         nvml_bytes: CUDA memory of the process by the driver.
         traffic_bytes: What the operators of one pass read and write.
         joules: Energy per image above that of the idle machine.
-        idle_w: Power of the idle machine.
+        joules_unsure: How far the change of the idle power makes that unsure, either way.
+        idle_w: Power of the idle machine: the mean of what was read before and after.
+        idle_before_w: Before the passes.
+        idle_after_w: After them.
+        energy_flags: What makes the energy doubtful.
         drift: Largest change of a class probability against fp32, contiguous, eager, same device.
         drift_on: What that was computed on.
         sweep: Images per second by batch, from the short runs that chose it.
@@ -176,7 +189,8 @@ class Row:
         flags: What makes the figure doubtful.
         reasons: Why a figure is missing, by its name.
         error: Why there is nothing.
-        gpu: Lowest and highest clock, highest temperature and all reasons for slowing down, of all rounds.
+        gpu: Which GPU it was and how it is set up; lowest and highest clock, highest temperature and all reasons
+            for slowing down, of all rounds.
         settings: Threads, precision and allocator of the processes; where they differ, each value.
     """
 
@@ -217,7 +231,11 @@ class Row:
     nvml_bytes: int | None = None
     traffic_bytes: int | None = None
     joules: float | None = None
+    joules_unsure: float | None = None
     idle_w: float | None = None
+    idle_before_w: float | None = None
+    idle_after_w: float | None = None
+    energy_flags: tuple[str, ...] = ()
     drift: float | None = None
     drift_on: str = ""
     sweep: dict[int, float] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from benchmarks.allowance import usable_processors
 from benchmarks.cells import ASSEMBLED, Cell, Variant
 from benchmarks.worker import STANDARD, imported
 from zoo import runtime
@@ -150,15 +151,22 @@ def settings(variant: Variant, allocator: str) -> dict[str, str]:
     """What decides the speed and is no part of the network, as it is in this process."""
     return {
         "threads": str(torch.get_num_threads()),
+        "processors": str(usable_processors()),
         "matmul precision": torch.get_float32_matmul_precision(),
         "cuDNN TF32": str(torch.backends.cudnn.allow_tf32),
         "cuDNN benchmark": str(torch.backends.cudnn.benchmark),
+        "CPU capability": torch.backends.cpu.get_cpu_capability(),
         "autocast": str(_HALF.get(variant.precision, "off")).removeprefix("torch."),
         "memory format": variant.memory_format,
         "compiled": str(variant.compiled),
         "engine": variant.engine,
         "allocator": allocator,
+        **(_of_gpu() if variant.device == "cuda" else {}),
     }
+
+
+def _of_gpu() -> dict[str, str]:
+    return {"GPU": torch.cuda.get_device_name(), "cuDNN": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
 
 
 def tune_allocator() -> str:

@@ -52,7 +52,7 @@ class Rules:
         most_s: Sampling ends at last after these seconds of a round; percentiles that need more
             samples stay blank.
         block_s: A block of the throughput scenario takes at least this long.
-        energy_s: Seconds over which energy is read; idle power is read over a sixth of them.
+        energy_s: Seconds over which energy is read; idle power is read over a sixth of them before and after.
         quick: Whether this is a shortened measurement, whose figures are flagged.
     """
 

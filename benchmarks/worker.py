@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Protocol
 
+from benchmarks.lifeline import follow
 from zoo.errors import MelanomaZooError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def imported(call: str) -> Callable[..., Any]:
 
 @contextmanager
 def running(threads: int, **environment: str) -> Iterator[Ask]:
-    """Starts a worker, and ends it with the block.
+    """Starts a worker, and ends it with the block; it ends too where this process is killed.
 
     Args:
         threads: Threads of an operator on the CPU.
@@ -82,7 +83,7 @@ def running(threads: int, **environment: str) -> Iterator[Ask]:
         What asks it.
     """
     with subprocess.Popen(  # noqa: S603
-        _COMMAND,
+        [*_COMMAND, str(os.getpid())],
         env={**_environment(threads), **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -176,9 +177,11 @@ def _called(call: str, given: Mapping[str, Any], limit_s: int | None) -> Answer:
 
 def _in_a_copy(work: Callable[[], Answer]) -> Answer:
     reader, writer = os.pipe()
+    worker = os.getpid()
     child = os.fork()
     if child == 0:
         try:
+            follow(worker)
             with os.fdopen(writer, "wb") as replies:
                 replies.write(json.dumps(work()).encode())
         finally:
@@ -202,7 +205,8 @@ def _ending(code: int) -> str:
 
 
 def main() -> None:
-    """Answers requests until there are no more."""
+    """Answers requests until there are no more, or the process whose id is the first argument ends."""
+    follow(int(sys.argv[1]))
     # What libraries print goes to stderr: stdout carries answers only.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -2,7 +2,8 @@
 
 It runs the CUDA tests, then profiles the systems in fp32, tf32 and bf16, and writes one record and
 its tables. Beside this project's own code it needs torch, timm, pandas, click and rich only, and pytest
-for the tests; cards and counts come from a record that was made elsewhere (`reports.base`).
+for the tests; cards and counts come from a record that was made elsewhere (`reports.base`). Where what reads
+images is missing, the rows of end-to-end say so.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from reports.commands.base import Failure
 from reports.profile import tables
 from reports.profiling import Asked, run, write_all
 from reports.terminal import print_tables, progress
-from zoo.errors import MelanomaZooError
+from zoo.errors import InputError, MelanomaZooError
 from zoo.files import make_folder, write
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +79,7 @@ def cuda_tests(folder: Path) -> tuple[str, bool]:
     "scenarios",
     multiple=True,
     type=click.Choice(SCENARIOS),
-    default=("latency", "throughput"),
+    default=SCENARIOS,
     show_default=True,
 )
 @click.option(
@@ -87,6 +88,11 @@ def cuda_tests(folder: Path) -> tuple[str, bool]:
     multiple=True,
     type=click.Choice(PRECISIONS),
     help="By default fp32, tf32 and bf16.",
+)
+@click.option(
+    "--images",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of real images for end-to-end and for the accuracy of faster variants; made-up JPEGs without it.",
 )
 @click.option("--quick", is_flag=True, help="Shorten everything; every figure is marked so.")
 @click.option("--resume", is_flag=True, help="Take the readings that an earlier run finished.")
@@ -105,11 +111,13 @@ def cuda_tests(folder: Path) -> tuple[str, bool]:
 )
 def main(
     systems: tuple[str, ...], device: Device, scenarios: tuple[Scenario, ...], precisions: tuple[Precision, ...],
-    quick: bool, resume: bool, tests: bool, counts: Path, output: Path | None, limit_s: int,
+    images: Path | None, quick: bool, resume: bool, tests: bool, counts: Path, output: Path | None, limit_s: int,
 ) -> None:  # fmt: skip
     """Test and profile SYSTEMS (all by default) on a GPU."""
     folder = output or ROOT / "reports" / "results" / folder_name()
     try:
+        if images and not images.is_dir():
+            raise InputError(f"--images {images}: there is no such folder")
         made = base.only(base.read(counts), systems)
         resolve(device)
         make_folder(folder)
@@ -120,6 +128,7 @@ def main(
             devices=(device,),
             precisions=precisions or _PRECISIONS[device],
             threads=("all",),
+            images=images,
             quick=quick,
             resume=resume,
             limit_s=limit_s,

@@ -177,7 +177,7 @@ def _times(records: Sequence[Named]) -> Iterator[Table]:
                     str(place), row.entry.card.title, row.source.name, milliseconds(row.taken.latency_ms or 0.0),
                     *([f"n/a ({row.taken.energy_reason})" if row.taken.energy_j is None else milliseconds(row.taken.energy_j)] if joules else []),
                     giga(sum(counted.macs for counted in row.entry.operations)),
-                    ", ".join(row.taken.flags) or "–",
+                    ", ".join((*row.taken.flags, *row.taken.energy_flags)) or "–",
                 )
                 for place, row in enumerate(sorted(group, key=lambda row: row.taken.latency_ms or 0.0), start=1)
             ),

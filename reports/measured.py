@@ -27,6 +27,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         energy_j: One lesion image through all members, folds and distinct views, above the idle machine.
         energy_reason: Why there is none.
         flags: What makes the figures doubtful.
+        energy_flags: What makes the energy alone doubtful.
         spread: How far a repeat of the latency may lie from it; that of the widest member.
         rounds: Fresh processes that each time comes from, at least. One of them tells nothing of the noise between
             processes, and then it is not in `spread`.
@@ -39,6 +40,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     energy_j: float | None = None
     energy_reason: str = "not measured"
     flags: tuple[str, ...] = ()
+    energy_flags: tuple[str, ...] = ()
     spread: float | None = None
     rounds: int = 1
     variant: str = ""
@@ -125,11 +127,13 @@ def _profiled(entry: Entry, record: Record, shown: str) -> Measured:
     joules = [row.joules for row in taken if row.joules is not None]
     whole = len(joules) == len(taken)
     without = next((row for row in taken if row.joules is None), taken[0])
+    doubts = {f"energy: {flag}" for row in taken for flag in row.energy_flags if whole}
     return Measured(
         latency_ms=sum(row.ms or 0.0 for row in taken),
         energy_j=sum(joules) * entry.card.folds * entry.card.views.distinct if whole else None,
         energy_reason="" if whole else without.reasons.get("joules", "not measured"),
         flags=tuple(sorted({flag for row in taken for flag in row.flags})),
+        energy_flags=tuple(sorted(doubts)),
         spread=_widest([row.spread for row in taken]),
         rounds=min(row.rounds for row in taken),
         variant=shown + (", quick" if profile.quick else ""),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import InputError, MachineError
+from zoo.errors import InputError
 from zoo.files import sha256, write
 
 if TYPE_CHECKING:
@@ -54,6 +54,22 @@ def read(path: str, member: Member) -> NDArray[np.float32]:
     return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
 
 
+def lacking() -> str:
+    """Why no image can be read here: a package that is missing; empty where none is."""
+    try:
+        import cv2  # noqa: F401
+
+        from evaluate import preprocess  # noqa: F401
+    except ImportError as error:  # also a library of the system that a package needs
+        missing = isinstance(error, ModuleNotFoundError)
+        return (
+            f"reading images needs {error.name}, which is not installed"
+            if missing
+            else f"reading images: {error}"
+        )
+    return ""
+
+
 def images_in(folder: Path) -> tuple[str, ...]:
     """The first images of a folder, by name.
 
@@ -80,15 +96,11 @@ def made_up(folder: Path, seed: int, *, made: bool = True) -> tuple[str, ...]:
     not to be `made`, nothing is written: these are the names that they would have.
 
     Raises:
-        MachineError: They cannot be made or written here.
+        MachineError: They cannot be written here.
     """
-    try:
-        import cv2
-        import numpy as np
-    except ModuleNotFoundError as error:
-        raise MachineError(
-            f"images need {error.name}, which is not installed; leave end-to-end out"
-        ) from error
+    import cv2
+    import numpy as np
+
     paths = [folder / f"made_up_{seed}_{index:02}.jpg" for index in range(_MADE_UP)]
     random = np.random.default_rng(seed)
     for path in paths if made else ():

@@ -9,6 +9,7 @@ from benchmarks.cells import Variant
 from benchmarks.clocks import Clocks
 from benchmarks.results import Ceiling, Machine, Profile, Row
 from benchmarks.samples import BUSY, INVALID, NEEDED, NOISY
+from reports import gpus
 from reports.figures import megabytes, milliseconds
 from reports.ranking import apart, figure, ranking
 from reports.render import Table
@@ -61,6 +62,14 @@ def _seconds(value: float) -> str:
 
 def _scientific(value: float) -> str:
     return "0" if value == 0 else f"{value:.1e}".replace("-", "−")
+
+
+def _joules(row: Row) -> str:
+    if row.joules is None:
+        return "n/a"
+    unsure = f" ±{milliseconds(row.joules_unsure)}" if row.joules_unsure is not None else ""
+    doubts = f" [{'; '.join(row.energy_flags)}]" if row.energy_flags else ""
+    return f"{milliseconds(row.joules)}{unsure}{doubts}"
 
 
 def _drift(row: Row) -> str:
@@ -156,7 +165,7 @@ def _notes(scenario: str, profile: Profile) -> list[str]:
         ]
     if scenario == "latency":
         return [f"p90 needs {NEEDED[90]} samples and p99 {NEEDED[99]}; with fewer they stay blank (–)."]
-    if scenario == "end-to-end":
+    if scenario == "end-to-end" and profile.images:
         kind = "image files that were given" if profile.images_real else "made-up JPEG files of 1024x768 px"
         return [
             "Images/s: all images of all rounds / all of their time, since files are read ahead. "
@@ -240,12 +249,14 @@ def _resources(profile: Profile) -> list[Table]:
         ("Peak RSS, MB", _number("peak_rss_bytes", megabytes)),
         ("before the network", _number("before_bytes", megabytes)),
         *(cuda if any(row.device == "cuda" for row in rows) else []),
-        ("Energy, J/image", lambda row: "n/a" if row.joules is None else milliseconds(row.joules)),
+        ("Energy, J/image", _joules),
     ]
     notes = [
         "Load: building the network with random weights and moving it to the device. Peak RSS: of a fresh "
-        "process; before the network: Python and torch alone.",
-        "Energy: above that of the idle machine." + (f" n/a: {'; '.join(reasons)}." if reasons else ""),
+        "process; before the network: Python and torch alone. Memory and energy: of passes of their own, of the batch "
+        "that the times were taken at.",
+        "Energy: above that of the idle machine, whose power is the mean of what was read before and after; ±: what half "
+        "of their difference makes." + (f" n/a: {'; '.join(reasons)}." if reasons else ""),
     ]
     return [_table("Memory, loading and energy", rows, columns, notes)]
 
@@ -257,14 +268,9 @@ def _gpus(profile: Profile) -> list[Table]:
     columns: list[Column] = [
         ("Scenario", lambda row: row.scenario),
         ("Own clock, ms", _number("device_ms", milliseconds)),
-        ("SM clock, MHz", lambda row: "–".join(map(str, row.gpu.get("clock_mhz", ["n/a"])))),
-        ("°C", lambda row: str(row.gpu.get("temperature_c", "n/a"))),
-        (
-            "Slowed by",
-            lambda row: ", ".join(row.gpu.get("throttled", ())) or row.gpu.get("reason", "nothing"),
-        ),
+        *gpus.COLUMNS,
     ]
-    return [_table("The GPU while it was timed", rows, columns)]
+    return [_table("The GPU while it was timed", rows, columns, gpus.notes(rows))]
 
 
 def _ceilings(profile: Profile) -> list[Table]:

@@ -80,11 +80,13 @@ class Asked:
 def prepare(asked: Asked, *, planned: bool = False) -> tuple[Options, Taker]:
     """What there is to measure, and what measures it: looks for the devices and images that are meant.
 
-    A device that is not there is told in the rows that needed it, so that the rest goes on. Images that
-    a run would make up are named, and not made, where it is only `planned`.
+    A device that is not there is told in the rows that needed it, so that the rest goes on; so is a package that
+    is missing to read images, where they are timed. Images that a run would make up are named, and not made, where
+    it is only `planned`.
 
     Raises:
         InputError: The folder of images holds none, or one that cannot be read.
+        MachineError: There is a folder of images and nothing to read them with, and no row could say so.
         UsageError: There are fewer processors than threads.
     """
     folder = asked.readings or _cache()
@@ -94,11 +96,15 @@ def prepare(asked: Asked, *, planned: bool = False) -> tuple[Options, Taker]:
             present[resolve(each)] = ""  # type: ignore[arg-type]
         except MachineError as error:
             present["cuda"] = str(error).partition(";")[0].removeprefix("device cuda: ")
+    timed = "end-to-end" in asked.scenarios
+    unread = pixels.lacking() if asked.images or timed else ""
+    if unread and not timed:
+        raise MachineError(f"--images {asked.images}: {unread}; leave it out")
     options = Options(
         scenarios=asked.scenarios,
         variants=tuple(_variants(asked, list(present))),
         batch=asked.batch,
-        images=_images(asked, folder, made=not planned),
+        images=() if unread else _images(asked, folder, made=not planned),
         made_up=asked.images is None,
         reader=pixels.READER,
         seed=asked.seed,
@@ -106,6 +112,7 @@ def prepare(asked: Asked, *, planned: bool = False) -> tuple[Options, Taker]:
         whole_s=_WHOLE_S[asked.quick],
     )
     absent: dict[str, str] = {device: reason for device, reason in present.items() if reason}
+    absent |= {"end-to-end": unread} if unread else {}
     taker = Taker(
         fingerprint(),
         Store(folder),
@@ -152,7 +159,7 @@ def run(
         rounds=options.rules.rounds,
         quick=asked.quick,
         images=len(read),
-        images_real=asked.images is not None,
+        images_real=asked.images is not None and bool(read),
         images_sha256=pixels.digest(read),
         weights=", or ".join(dict.fromkeys(map(_weights, wanted))),
         clocks=clock,

@@ -62,13 +62,14 @@ def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
         UsageError: They are of different machines; the message names the fields that differ.
     """
     refuse_others(*(profile.machine for profile in profiles.values()))
-    groups: dict[tuple[str, str, str, bool], list[Row]] = {}
+    groups: dict[tuple[str, str, str, str, bool], list[Row]] = {}
     whose: dict[int, str] = {}
     for name, profile in profiles.items():
         for row in filter(headline, profile.rows):
             # Files of other images take other times, and short measurements are no match for whole ones.
             images = profile.images_sha256 if row.scenario == "end-to-end" else ""
-            groups.setdefault((row.scenario, variant(row), images, profile.quick), []).append(row)
+            gpu = row.settings.get("GPU", "")  # one of several in this machine, not all alike
+            groups.setdefault((row.scenario, variant(row), images, gpu, profile.quick), []).append(row)
             whose[id(row)] = name
     several = len(profiles) > 1
     found = [

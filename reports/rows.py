@@ -73,8 +73,7 @@ def _costs(entry: Entry, record: Record, taken: Measured) -> Row:
             *TIMED,
         ]
         return dict.fromkeys(costs) | {f"{key}_reason": _uncounted(entry, record) for key in costs}
-    flags = ", ".join(taken.flags)
-    doubts = ", ".join(flag for flag in taken.flags if flag != "quick") or None
+    doubts = [flag for flag in taken.flags if flag != "quick"]
     return {
         **{f"parameters_{rule}": parameters(card, operations, rule) for rule in RULES},
         "weight_bytes": weight_bytes(card, operations, record.settings.rule),
@@ -82,12 +81,12 @@ def _costs(entry: Entry, record: Record, taken: Measured) -> Row:
         "macs_protocol": protocol_macs(card, operations),
         "latency_ms": taken.latency_ms,
         "latency_ms_reason": taken.latency_reason or None,
-        "latency_ms_note": flags,
-        "latency_ms_flag": doubts,
+        "latency_ms_note": ", ".join(taken.flags),
+        "latency_ms_flag": ", ".join(doubts) or None,
         "energy_j": taken.energy_j,
         "energy_j_reason": taken.energy_reason or None,
-        "energy_j_note": flags,
-        "energy_j_flag": doubts,
+        "energy_j_note": ", ".join((*taken.flags, *taken.energy_flags)),
+        "energy_j_flag": ", ".join((*doubts, *taken.energy_flags)) or None,
     }
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import PurePath
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 10
 """Seconds between lines of progress where there is no terminal for a bar."""
+
+Step = tuple[float, int]
+"""When, and how much of the work was done then."""
 
 _SPEED_S = 3600
 """Seconds of finished steps that the time left is estimated from."""
@@ -64,13 +68,15 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         What is called with what is being done, how much of it is done, and how much there is.
     """
     if not sys.stderr.isatty():
-        last: dict[str, float] = {}
+        told: dict[str, deque[Step]] = defaultdict(deque)
 
         def line(what: str, done: int, total: int) -> None:
-            now = time.monotonic()
-            if done == total or what not in last or now - last[what] > LINE_EVERY_S:
-                last[what] = now
-                print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)  # noqa: T201
+            now, steps = time.monotonic(), told[what]
+            if done == total or not steps or now - steps[-1][0] > LINE_EVERY_S:
+                steps.append((now, done))
+                left = time_left(steps, total) if done < total else None
+                more = "" if left is None else f", about {_clock(left)} left"
+                print(f"{what}: {done} of {total}{more}", file=sys.stderr, flush=True)  # noqa: T201
 
         yield line
         return
@@ -89,6 +95,33 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[what], completed=done)
 
         yield bar
+
+
+def time_left(steps: deque[Step], total: int) -> float | None:
+    """Seconds that the rest takes at the speed of the steps that were finished lately; None before there are two.
+
+    Args:
+        steps: When how many were done, in order; those of long ago are taken out.
+        total: How many there are.
+
+    >>> time_left(deque([(0.0, 1), (10.0, 3), (20.0, 5)]), 11)
+    30.0
+    """
+    now, done = steps[-1]
+    while len(steps) > 2 and now - steps[0][0] > _SPEED_S:
+        steps.popleft()
+    start, before = steps[0]
+    return (total - done) * (now - start) / (done - before) if done > before else None
+
+
+def _clock(seconds: float) -> str:
+    """A duration as the bar shows it.
+
+    >>> _clock(3725.4)
+    '1:02:05'
+    """
+    minutes, left = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{left:02}"
 
 
 def _console(stderr: bool = False) -> Console:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import bench_gpu
-from benchmarks.bench_gpu import Row
+from benchmarks import bench_gpu, bench_gpu_rates
+from benchmarks.bench_gpu_rates import Row
 from evaluate.images import decode
 
 ROOT = Path(__file__).parents[1]
@@ -82,14 +82,14 @@ def test_it_runs_on_a_cpu_and_writes_its_tables(photographs: Path, tmp_path: Pat
 
 def test_decoders_are_told_apart_by_their_pixels(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = pytest.importorskip("torchvision.io", reason="needs torchvision")
-    before = bench_gpu.decoders(photographs, SYSTEM, "cpu")
+    before = bench_gpu_rates.decoders(photographs, SYSTEM, "cpu")
     assert before["compared"] == 2
     assert before["largest"] <= 3, "both are libjpeg-turbo"
     right = image.decode_jpeg
     monkeypatch.setattr(
         image, "decode_jpeg", lambda *given, **more: [255 - each for each in right(*given, **more)]
     )
-    after = bench_gpu.decoders(photographs, SYSTEM, "cpu")
+    after = bench_gpu_rates.decoders(photographs, SYSTEM, "cpu")
     assert after["largest"] > 100
     assert after["mean"] > 20
 
@@ -97,7 +97,7 @@ def test_decoders_are_told_apart_by_their_pixels(photographs: Path, monkeypatch:
         raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support")
 
     monkeypatch.setattr(image, "decode_jpeg", lacking)
-    said = bench_gpu.decoders(photographs, SYSTEM, "cpu")
+    said = bench_gpu_rates.decoders(photographs, SYSTEM, "cpu")
     assert said["reason"].endswith("not compiled with nvJPEG support")
     assert "n/a (decode_jpegs_cuda" in "\n".join(bench_gpu._decoders(said, "cuda"))
 
@@ -113,19 +113,25 @@ def test_copies_are_other_files_with_the_same_pixels(photographs: Path, tmp_path
 @pytest.fixture
 def given() -> Callable[..., argparse.Namespace]:
     def make(**more: object) -> argparse.Namespace:
-        usual = {"precisions": None, "device": "cuda", "no_compile": False, "system": "baseline_b3"}
-        return argparse.Namespace(**usual, **{"count": 9, "views": 1, "rounds": 2, **more})
+        usual = {
+            "precisions": None,
+            "device": "cuda",
+            "no_compile": False,
+            "system": "baseline_b3",
+            "batch": 8,
+        }
+        return argparse.Namespace(**{**usual, "count": 9, "views": 1, "rounds": 2, **more})
 
     return make
 
 
 def test_what_failed_is_a_row_that_says_why(given: Callable[..., argparse.Namespace]) -> None:
     asked = given()
-    rows = bench_gpu.wanted(asked)
+    rows = bench_gpu.wanted(asked, 8)
     assert [row.precision for row in rows[:-1]] == ["tf32"] * 5 + ["bf16"] * 5
     found = {row: [{"rate": 100.0, "going": 90.0, "batch": 8}] * 2 for row in rows}
-    found[Row("forward", "bf16", True)] = [{"error": "MachineError: no | compiler"}] * 2
-    found[Row("predict", "bf16", True)] = [{"rate": 50.0, "going": None, "batch": 8}] * 2
+    found[Row("forward", "bf16", True, 8)] = [{"error": "MachineError: no | compiler"}] * 2
+    found[Row("predict", "bf16", True, 8)] = [{"rate": 50.0, "going": None, "batch": 8}] * 2
     found[rows[-1]] = [{"error": "no torchvision"}]
     text = bench_gpu.report(found, asked, real=False)
     assert "| bf16 | forward, compiled | – | n/a (MachineError: no / compiler) | – | – |" in text
@@ -133,3 +139,31 @@ def test_what_failed_is_a_row_that_says_why(given: Callable[..., argparse.Namesp
     assert "| bf16 | predict, going, compiled | 8 | n/a (all images are one unit) | – | – |" in text
     assert "| tf32 | predict, going, compiled | 8 | 90.0 (90.0–90.0) | 0.90 | 0.90 |" in text
     assert "Decoders: n/a (no torchvision)." in text
+
+
+@pytest.mark.parametrize(("views", "batch", "fits"), [(1, 256, 16), (8, 256, 128), (1, 8, 8)])
+def test_predict_is_compared_with_forward_passes_of_its_own_batch(
+    given: Callable[..., argparse.Namespace], views: int, batch: int, fits: int
+) -> None:
+    asked = given(views=views, batch=batch, no_compile=True, precisions=["bf16"])
+    assert bench_gpu.fitting(asked) == fits
+    rows = bench_gpu.wanted(asked, fits)
+    assert [(row.what, row.batch) for row in rows] == [
+        ("timm", batch), ("forward", batch), *([("forward", fits)] if fits < batch else []), ("predict", fits), ("decode", 0),
+    ]  # fmt: skip
+    rates = {"timm": 200.0, "forward": 100.0, "predict": 30.0}
+    found = {
+        row: [{"rate": rates.get(row.what, 0) * (0.6 if row.what == "forward" and row.batch < batch else 1),
+               "going": 40.0, "batch": row.batch}]
+        for row in rows
+    }  # fmt: skip
+    found[rows[-1]] = [{"error": "no torchvision"}]
+    text = bench_gpu.report(found, asked, real=True)
+    share = 30.0 / (60.0 if fits < batch else 100.0)
+    assert f"| bf16 | predict, whole | {fits} | 30.0 (30.0–30.0) | 0.15 | {share:.2f} |" in text
+    assert (f"predict passes {fits} views at a time" in text) == (fits < batch)
+    found[Row("predict", "bf16", False, fits)][0]["batch"] = fits // 2
+    text = bench_gpu.report(found, asked, real=True)
+    assert (
+        f"| bf16 | predict, whole | {fits // 2} | 30.0 (30.0–30.0) | 0.15 | – (forward at {fits}) |" in text
+    )

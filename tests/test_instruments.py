@@ -6,7 +6,9 @@ import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,13 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import energy, nvml
+from benchmarks import energy, memory, nvml, rapl
 from benchmarks.cells import Cell, Variant
 from benchmarks.drift import measure as drift
-from benchmarks.energy import above_idle, rapl, watts
 from benchmarks.memory import peak_rss
-from benchmarks.nvml import Gpu, Unavailable, Watch
+from benchmarks.nvml import Gpu, Unavailable, Watch, together
 from benchmarks.others import Others
-from benchmarks.subject import autocast, backing_off, prepare, tune_allocator
+from benchmarks.subject import Subject, autocast, backing_off, prepare, tune_allocator
 from benchmarks.timing import QUICK
 from benchmarks.traffic import traffic_bytes
 from zoo.runtime import out_of_memory
@@ -40,6 +41,10 @@ class Driver:
             "temperature": 60,
             "reasons": 0x4 | 0x1,
             "processes": {7: 100},
+            "index": 2,
+            "limit_mw": 350_000,
+            "persistence": 1,
+            "compute_mode": 3,
         }
         self.answers = {**made, **answers}
         self.uuid = b""
@@ -54,6 +59,8 @@ class Driver:
     def _give(self, key: str, pointer: Any) -> int:
         if key not in self.answers:
             return 3
+        if isinstance(self.answers[key], Exception):
+            raise self.answers[key]
         pointer._obj.value = self.answers[key]
         return 0
 
@@ -70,7 +77,21 @@ class Driver:
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, _: Any, found: Any) -> int:  # noqa: N802
         return self._give("reasons", found)
 
+    def nvmlDeviceGetIndex(self, _: Any, found: Any) -> int:  # noqa: N802
+        return self._give("index", found)
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, _: Any, found: Any) -> int:  # noqa: N802
+        return self._give("limit_mw", found)
+
+    def nvmlDeviceGetPersistenceMode(self, _: Any, found: Any) -> int:  # noqa: N802
+        return self._give("persistence", found)
+
+    def nvmlDeviceGetComputeMode(self, _: Any, found: Any) -> int:  # noqa: N802
+        return self._give("compute_mode", found)
+
     def nvmlDeviceGetComputeRunningProcesses_v3(self, _: Any, count: Any, found: Any) -> int:  # noqa: N802
+        if "processes" not in self.answers:
+            return 3
         for index, (pid, used) in enumerate(self.answers["processes"].items()):
             found[index].pid, found[index].used = pid, used
         count._obj.value = len(self.answers["processes"])
@@ -95,31 +116,111 @@ def test_the_driver_is_asked_in_its_own_units() -> None:
     assert gpu.processes() == {7: 100}
 
 
+SETTINGS = {
+    "uuid": "GPU-1234",
+    "index": 2,
+    "power_limit_w": 350.0,
+    "persistence": True,
+    "compute_mode": "exclusive process",
+}
+LOOKS = {
+    "clock_mhz": [1500, 1500],
+    "temperature_c": 60,
+    "slowed": "0x5",
+    "throttled": ["power cap"],
+    "shared": False,
+}
+ASKED = {
+    "clock": ("clock_mhz", "nvmlDeviceGetClockInfo"),
+    "temperature": ("temperature_c", "nvmlDeviceGetTemperature"),
+    "reasons": ("slowed", "nvmlDeviceGetCurrentClocksThrottleReasons"),
+    "processes": ("shared", "nvmlDeviceGetComputeRunningProcesses_v3"),
+    "index": ("index", "nvmlDeviceGetIndex"),
+    "limit_mw": ("power_limit_w", "nvmlDeviceGetEnforcedPowerLimit"),
+    "persistence": ("persistence", "nvmlDeviceGetPersistenceMode"),
+    "compute_mode": ("compute_mode", "nvmlDeviceGetComputeMode"),
+}
+
+
 def test_what_a_driver_does_not_say_is_unavailable() -> None:
-    gpu = Gpu("1234", Driver(energy_mj=0))
+    gpu = Gpu("1234", Driver())
     del gpu._nvml.answers["energy_mj"]
     with pytest.raises(Unavailable, match="nvmlDeviceGetTotalEnergyConsumption answers with error 3"):
         gpu.energy_j()
-    with pytest.raises(Unavailable, match="this driver has no nvmlDeviceGetMemoryInfo"):
-        gpu.used_bytes()
+    gpu._nvml = object()
+    with pytest.raises(Unavailable, match="this driver has no nvmlDeviceGetTemperature"):
+        gpu.temperature_c()
     with pytest.raises(Unavailable, match="nvmlInit_v2 answers with error 9"):
         Gpu("1234", Driver(init=9))
 
 
-def test_a_watch_sees_why_a_gpu_is_slow_and_who_else_is_on_it(driver: Callable[..., Driver]) -> None:
+def test_a_watch_sees_which_gpu_it_is_why_it_is_slow_and_who_else_is_on_it(
+    driver: Callable[..., Driver],
+) -> None:
     driver(processes={os.getpid(): 5, 4711: 6})
     with Watch(CUDA) as watch:
         pass
-    assert watch.seen() == {
-        "clock_mhz": [1500, 1500], "temperature_c": 60, "slowed": "0x5", "throttled": ["power cap"], "shared": True,
-    }  # fmt: skip
+    assert watch.seen() == {**SETTINGS, **LOOKS, "shared": True, "reasons": {}}
 
 
-def test_processes_of_another_namespace_are_nobody(driver: Callable[..., Driver]) -> None:
+@pytest.mark.parametrize("key", ASKED)
+@pytest.mark.parametrize("error", [None, ValueError("NULL pointer access")])
+def test_a_reading_that_is_not_available_leaves_its_own_figure_out(
+    driver: Callable[..., Driver], key: str, error: ValueError | None
+) -> None:
+    made = driver(processes={os.getpid(): 5})
+    if error and key != "processes":
+        made.answers[key] = error
+    else:
+        del made.answers[key]
+    with Watch(CUDA) as watch:
+        pass
+    name, function = ASKED[key]
+    lost = {name, "throttled"} if name == "slowed" else {name}
+    seen = watch.seen()
+    reasons = seen.pop("reasons")
+    assert seen == {**SETTINGS, **LOOKS} | dict.fromkeys(lost)
+    assert set(reasons) == {name}
+    assert reasons[name].startswith(function)
+
+
+def test_what_fails_now_and_then_is_told_by_the_other_looks(driver: Callable[..., Driver]) -> None:
+    made = driver()
+    with Watch(CUDA) as watch:
+        pass
+    del made.answers["temperature"]
+    made.answers["clock"], made.answers["reasons"] = 1200, 0x40
+    watch._poll()  # once more: it is over
+    seen = watch.seen()
+    assert (seen["temperature_c"], seen["clock_mhz"]) == (60, [1200, 1500])
+    assert seen["throttled"] == ["power cap", "hardware thermal slowdown"]
+    assert "temperature_c" not in seen["reasons"]
+
+
+def test_processes_of_another_namespace_leave_unknown_who_is_on_a_gpu(driver: Callable[..., Driver]) -> None:
     driver(processes={1: 5, 4711: 6}, reasons=0x1)
     with Watch(CUDA) as watch:
         pass
-    assert (watch.seen()["shared"], watch.seen()["throttled"]) == (False, [])
+    seen = watch.seen()
+    assert (seen["shared"], seen["throttled"]) == (None, [])
+    assert "container" in seen["reasons"]["shared"]
+
+
+def test_rounds_are_told_as_one() -> None:
+    first = {**SETTINGS, **LOOKS, "reasons": {}}
+    second = {
+        **first,
+        "clock_mhz": [900, 1600],
+        "temperature_c": None,
+        "throttled": ["power brake"],
+        "slowed": "0x80",
+    }
+    second |= {"shared": True, "reasons": {"temperature_c": "error 3"}}
+    found = together([first, second])
+    assert (found["clock_mhz"], found["temperature_c"], found["slowed"]) == ([900, 1600], 60, "0x85")
+    assert (found["throttled"], found["shared"], found["reasons"]) == (["power cap", "power brake"], True, {})
+    assert together([{}, {}]) == {}
+    assert together([{"reason": "no driver"}]) == {"reason": "no driver"}
 
 
 def test_a_watch_without_a_driver_says_so_and_one_on_a_cpu_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +237,18 @@ def test_a_watch_without_a_driver_says_so_and_one_on_a_cpu_nothing(monkeypatch: 
     assert watch.seen() == {"reason": "the driver is missing"}
 
 
+def test_memory_that_the_driver_does_not_tell_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Driver(processes={os.getpid(): 2**64 - 1, 7: 100})
+    assert Gpu("1234", made).processes() == {os.getpid(): None, 7: 100}
+    monkeypatch.setattr(memory, "gpu_of", lambda _: Gpu("1234", made))
+    subject = prepare(
+        Cell(kind="memory", members=(MEMBER,), variant=Variant(threads=torch.get_num_threads()))
+    )
+    assert memory._driver(subject) == {"nvml_reason": "the driver does not tell the memory of a process"}
+    made.answers["processes"] = {os.getpid(): 12}
+    assert memory._driver(subject) == {"nvml": 12}
+
+
 def package(folder: Path, name: str, microjoules: int, most: int = 999_999) -> Path:
     made = folder / name
     made.mkdir(parents=True, exist_ok=True)
@@ -148,7 +261,7 @@ def test_rapl_adds_packages_and_survives_a_counter_that_wraps(tmp_path: Path) ->
     first = package(tmp_path, "intel-rapl:0", 900_000)
     second = package(tmp_path, "intel-rapl:1", 100_000)
     package(tmp_path, "intel-rapl:0:0", 5)
-    read = rapl(tmp_path)
+    read = rapl.rapl(tmp_path)
     assert read() == 0.0
     (first / "energy_uj").write_text("100000")
     (second / "energy_uj").write_text("150000")
@@ -156,20 +269,86 @@ def test_rapl_adds_packages_and_survives_a_counter_that_wraps(tmp_path: Path) ->
     assert read() == pytest.approx(0.25)
 
 
+def test_the_platform_is_not_counted_beside_the_processors_in_it(tmp_path: Path) -> None:
+    processor = package(tmp_path, "intel-rapl:0", 0)
+    platform = package(tmp_path, "intel-rapl:1", 0)
+    (processor / "name").write_text("package-0\n")
+    (platform / "name").write_text("psys\n")
+    read = rapl.rapl(tmp_path)
+    for each in (processor, platform):
+        (each / "energy_uj").write_text("500000")
+    assert read() == pytest.approx(0.5)
+
+
 def test_no_counter_is_a_reason_and_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    monkeypatch.setattr(rapl, "POWERCAP", tmp_path)
     found = energy.measure(Cell(kind="energy", members=(MEMBER,), variant=Variant(), rules=QUICK).fields())
     assert found == {"reason": "this machine shows no energy counter (RAPL)"}
-    (package(tmp_path, "intel-rapl:0", 0) / "energy_uj").unlink()
+    assert not rapl.readable()
+    folder = package(tmp_path, "intel-rapl:0", 0)
+    assert rapl.readable()
+    (folder / "energy_uj").unlink()
     with pytest.raises(Unavailable, match="may not be read here"):
-        rapl(tmp_path)
+        rapl.rapl(tmp_path)
+    assert not rapl.readable()
 
 
-def test_idle_power_is_subtracted() -> None:
-    now = iter([0.0, 5.0])
-    joules = iter([10.0, 110.0])
-    assert watts(lambda: next(joules), lambda: None, lambda: next(now)) == 20.0
-    assert above_idle(1000.0, 20.0, 30.0) == 400.0
+def metered(monkeypatch: pytest.MonkeyPatch, watts: Sequence[float], **others: Any) -> dict[str, Any]:
+    """The energy of a small network by a made-up meter, whose power is another in each reading."""
+    now = {"joules": 0.0, "at": 0.0, "reading": -1}
+    reads = iter(range(100))
+
+    def read() -> float:
+        # Readings come in pairs: the start and the end of idle, of work, and of idle again.
+        number = next(reads)
+        here = time.monotonic()
+        if number % 2:
+            now["joules"] += watts[number // 2] * (here - now["at"])
+        now["at"] = here
+        return now["joules"]
+
+    monkeypatch.setattr(energy, "meter", lambda _: ("made up", read))
+    rules = replace(QUICK, energy_s=0.3)
+    variant = Variant(threads=torch.get_num_threads())
+    return energy.measure(
+        Cell(kind="energy", members=(MEMBER,), variant=variant, batch=3, rules=rules, **others).fields()
+    )
+
+
+def test_idle_power_is_the_mean_of_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = metered(monkeypatch, (20.0, 100.0, 40.0))
+    about = [pytest.approx(each, rel=0.02) for each in (20.0, 40.0)]
+    assert [found["idle_before_w"], found["idle_after_w"]] == about
+    assert found["batch"] == 3
+    assert found["images"] % 3 == 0
+    assert found["images"] > 0
+    assert found["joules"] == pytest.approx(70.0 * found["seconds"] / found["images"], rel=0.02)
+    assert found["unsure"] == pytest.approx(10.0 * found["seconds"] / found["images"], rel=0.02)
+    assert found["gpu"] == {}
+
+
+@pytest.mark.parametrize("busy_in", [0, 1, 2])
+def test_others_count_in_every_reading_of_the_energy(monkeypatch: pytest.MonkeyPatch, busy_in: int) -> None:
+    shares = [0.0, 0.0, 0.0]
+    shares[busy_in] = 0.4
+    told = iter(shares)
+    monkeypatch.setattr(Others, "share", lambda _: next(told))
+    assert metered(monkeypatch, (1.0, 2.0, 1.0))["others"] == 0.4
+
+
+@pytest.mark.parametrize("measure", [energy.measure, memory.measure])
+def test_memory_and_energy_are_of_the_batch_that_is_asked_for_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, measure: Callable[..., Any]
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(energy, "meter", lambda _: ("made up", lambda: 0.0))
+    monkeypatch.setattr(Subject, "forward", full)
+    variant = Variant(threads=torch.get_num_threads())
+    cell = Cell(kind="energy", members=(MEMBER,), variant=variant, batch=4, rules=QUICK)
+    with pytest.raises(torch.OutOfMemoryError):
+        measure(cell.fields())
 
 
 def test_only_too_little_memory_halves_the_batch() -> None:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from benchmarks import clocks, machine
+from benchmarks import allowance, clocks, machine
 from benchmarks.machine import default_threads, differences, fingerprint
 from benchmarks.results import Machine
 
@@ -24,8 +26,11 @@ REPORT = """<?xml version="1.0" ?>
 <nvidia_smi_log>
   <driver_version>570.1</driver_version>
   <cuda_version>12.8</cuda_version>
-  <gpu id="0"><product_name>GPU X</product_name><fb_memory_usage><total>81559 MiB</total></fb_memory_usage></gpu>
-  <gpu id="1"><product_name>GPU Y</product_name><fb_memory_usage><total>24564 MiB</total></fb_memory_usage></gpu>
+  <gpu id="0"><product_name>GPU X</product_name><fb_memory_usage><total>81559 MiB</total></fb_memory_usage>
+    <gpu_power_readings><current_power_limit>700.00 W</current_power_limit></gpu_power_readings></gpu>
+  <gpu id="1"><product_name>GPU Y</product_name><fb_memory_usage><total>24564 MiB</total></fb_memory_usage>
+    <power_readings><power_limit>350.00 W</power_limit></power_readings></gpu>
+  <gpu id="2"><product_name>GPU Z</product_name><fb_memory_usage><total>1 MiB</total></fb_memory_usage></gpu>
 </nvidia_smi_log>
 """
 
@@ -48,8 +53,9 @@ def test_a_fingerprint_needs_no_torch() -> None:
 
 def test_gpus_are_read_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_output", lambda *_: REPORT)
-    gpus, driver, cuda = machine._nvidia()
-    assert gpus == ("GPU X, 81559 MiB", "GPU Y, 24564 MiB")
+    gpus, limits, driver, cuda = machine._nvidia()
+    assert gpus == ("GPU X, 81559 MiB", "GPU Y, 24564 MiB", "GPU Z, 1 MiB")
+    assert limits == ("700.00 W", "350.00 W", "n/a")
     assert (driver, cuda) == ("570.1", "12.8")
 
 
@@ -75,6 +81,102 @@ def test_settings_count_where_both_are_known() -> None:
     two, four = (replace(MACHINE, settings={"threads": n, "a": "b"}) for n in ("2", "4"))
     assert differences(MACHINE, two) == []
     assert differences(two, four) == ["threads: 2 / 4"]
+    assert differences(replace(two, settings={"threads": "2", "newer": "c"}), two) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [
+        ("usable_processors", 2, 4),
+        ("cpu_quota", 0.0, 1.5),
+        ("power_limits", ("700 W",), ("350 W",)),
+        ("environment", (), ("LD_PRELOAD=libjemalloc.so",)),
+    ],
+)
+def test_what_a_process_was_allowed_tells_machines_apart_where_it_is_known(
+    name: str, ours: object, theirs: object
+) -> None:
+    one, other = (replace(MACHINE, **{name: value}) for value in (ours, theirs))
+    assert differences(one, other) == [f"{name}: {ours} / {theirs}"]
+    assert differences(one, MACHINE) == differences(MACHINE, other) == [], "an older record does not know it"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
+def test_a_process_that_is_bound_to_a_processor_says_so_and_takes_one_thread() -> None:
+    code = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "from benchmarks.machine import default_threads, fingerprint\n"
+        "print(default_threads(), fingerprint().usable_processors, fingerprint().environment)"
+    )
+    given = {"OMP_PROC_BIND": "close", "KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": "9", "MALLOC_ARENA_MAX": "2",
+             "LD_PRELOAD": "", "TORCHINDUCTOR_CACHE_DIR": "/home/me"}  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env={**os.environ, **given}
+    )  # fmt: skip
+    threads, processors, said = run.stdout.strip().split(" ", 2)
+    assert (threads, processors) == ("1", "1")
+    for each in ("OMP_PROC_BIND=close", "KMP_BLOCKTIME=0", "MALLOC_ARENA_MAX=2"):
+        assert each in said
+    for each in ("OMP_NUM_THREADS", "LD_PRELOAD", "CACHE_DIR", "/home"):
+        assert each not in said
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float | None]:
+    """What the quota is where control groups have some files."""
+
+    def quota(own: str, **files: str) -> float | None:
+        folder = tmp_path / "cgroup"
+        folder.mkdir()
+        for place, content in files.items():
+            file = folder / place.replace("__", "/").replace("cpu_max", "cpu.max").replace("cfs_", "cpu.cfs_")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content + "\n")
+        (tmp_path / "own").write_text(own + "\n")
+        monkeypatch.setattr(allowance, "CGROUPS", folder)
+        monkeypatch.setattr(allowance, "OWN_CGROUPS", tmp_path / "own")
+        return allowance.cpu_quota()
+
+    return quota
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "quota"),
+    [
+        ("0::/", {"cpu_max": "150000 100000"}, 1.5),
+        ("0::/", {"cpu_max": "max 100000"}, 0.0),
+        ("0::/", {}, 0.0),
+        ("0::/outer/inner", {"outer__cpu_max": "200000 100000", "outer__inner__cpu_max": "max 100000"}, 2.0),
+        (
+            "0::/outer/inner",
+            {"outer__cpu_max": "200000 100000", "outer__inner__cpu_max": "50000 100000"},
+            0.5,
+        ),
+        ("0::/a/path/outside", {"cpu_max": "300000 100000"}, 3.0),
+        ("4:cpu,cpuacct:/\n3:memory:/", {"cpu__cfs_quota_us": "250000", "cpu__cfs_period_us": "100000"}, 2.5),
+        ("4:cpu:/", {"cpu__cfs_quota_us": "-1", "cpu__cfs_period_us": "100000"}, 0.0),
+        ("4:memory:/", {"memory__cpu_max": "100000 100000"}, 0.0),
+    ],
+)
+def test_a_quota_is_the_smallest_of_all_control_groups(
+    groups: Callable[..., float | None], own: str, files: dict[str, str], quota: float
+) -> None:
+    assert groups(own, **files) == quota
+
+
+def test_threads_fit_into_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_cores", lambda: 64)
+    monkeypatch.setattr(machine, "usable_processors", lambda: 64)
+    for quota, threads in ((2.5, 2), (0.5, 1), (0.0, 64), (None, 64), (100.0, 64)):
+        monkeypatch.setattr(machine, "cpu_quota", lambda quota=quota: quota)
+        assert default_threads() == threads
+
+
+def test_a_system_without_control_groups_has_no_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowance, "CGROUPS", tmp_path / "nowhere")
+    assert allowance.cpu_quota() is None
 
 
 @pytest.fixture

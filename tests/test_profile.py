@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -445,6 +446,26 @@ def test_a_plan_lists_every_cell_and_measures_nothing(monkeypatch: pytest.Monkey
     assert "Plan: 24 rows, about" in shown.stdout
 
 
+def test_a_plan_holds_the_energy_of_processors_where_it_can_be_read(
+    counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks import rapl
+
+    def seconds() -> list[float]:
+        words = ("plan", "one", "--counts", counts, "--device", "cpu", "--threads", "1", "--json")
+        return [each["seconds"] for each in json.loads(run(*words).stdout) if each["scenario"] == "latency"]
+
+    monkeypatch.setattr(rapl, "POWERCAP", tmp_path)
+    (without,) = seconds()
+    package = tmp_path / "intel-rapl:0"
+    package.mkdir()
+    (package / "energy_uj").write_text("0")
+    (package / "max_energy_range_uj").write_text("9")
+    (with_energy,) = seconds()
+    # 30 s of passes, 5 s of idle power before and after them, and a pause of 1 s before each of these.
+    assert with_energy == pytest.approx(without + 42)
+
+
 @pytest.mark.parametrize("command", [("plan",), ("profile", "--dry-run")])
 def test_a_plan_of_several_runs_is_of_all_of_them(
     counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
@@ -675,6 +696,51 @@ def test_images_are_read_as_cards_say(tmp_path: Path) -> None:
     assert abs(float(found.mean())) < 2
 
 
+def seen(**changes: Any) -> dict[str, Any]:
+    usual = {
+        "uuid": "GPU-12", "index": 1, "power_limit_w": 350.0, "persistence": False, "compute_mode": "default",
+        "clock_mhz": [900, 1500], "temperature_c": 61, "slowed": "0x4", "throttled": ["power cap"], "shared": False,
+    }  # fmt: skip
+    return {**usual, "reasons": {}, **changes}
+
+
+def test_a_gpu_is_told_with_its_settings_and_what_is_missing() -> None:
+    def shown(**changes: Any) -> Any:
+        row = made(10.0, device="cuda", gpu=seen(**changes))
+        return next(each for each in tables(profile_of(row)) if "SM clock, MHz" in each.headers)
+
+    table = shown()
+    assert table.rows[0][-3:] == ("900–1500", "61", "power cap")
+    assert table.notes[0] == "GPU 1 (GPU-12), power limit 350 W, persistence mode off, compute mode default."
+    assert shown(throttled=[]).rows[0][-1] == "nothing"
+    table = shown(temperature_c=None, index=None, reasons={"temperature_c": "error 3"})
+    assert table.rows[0][-3:] == ("900–1500", "n/a", "power cap")
+    assert table.notes[:2] == (
+        "GPU GPU-12, power limit 350 W, persistence mode off, compute mode default.", "n/a: temperature_c: error 3.",
+    )  # fmt: skip
+    row = made(10.0, device="cuda", gpu={"reason": "no driver"})
+    (table,) = [each for each in tables(profile_of(row)) if "SM clock, MHz" in each.headers]
+    assert set(table.rows[0][-3:]) == {"n/a (no driver)"}
+
+
+def test_energy_stands_with_what_makes_it_doubtful() -> None:
+    doubtful = made(10.0, joules=2.0, joules_unsure=0.3, energy_flags=("busy",))
+    older, none = made(10.0, joules=1.5), made(10.0, reasons={"joules": "no counter"})
+    (table,) = [
+        each for each in tables(profile_of(doubtful, older, none)) if "Energy, J/image" in each.headers
+    ]
+    column = table.headers.index("Energy, J/image")
+    assert [row[column] for row in table.rows] == ["2.00 ±0.30 [busy]", "1.50", "n/a"]
+
+
+def test_gpus_of_other_models_are_not_ranked_together() -> None:
+    fast, slow, same = (
+        made(ms, title=name, settings={"GPU": name[0]}) for ms, name in ((1.0, "A"), (2.0, "B"), (3.0, "A2"))
+    )
+    (table,) = ranking({"this run": profile_of(fast, slow, same)})
+    assert [row[2:4] for row in table.rows] == [("1", "A"), ("2", "A2")]
+
+
 _WITHOUT = """
 import sys
 from importlib.machinery import PathFinder
@@ -700,6 +766,7 @@ _MISSING = {
         (("--scenario", "speed"), 2, "'speed' is not one of"),
         (("nobody",), 2, "no system is called 'nobody'"),
         (("--counts", "nowhere.json"), 3, "nowhere.json: cannot be read"),
+        (("--images", "nowhere"), 3, "--images nowhere: there is no such folder"),
     ],
 )
 def test_make_gpu_refuses_what_it_does_not_know(
@@ -723,6 +790,42 @@ def test_make_gpu_without_a_gpu_says_so_and_writes_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("given", [True, False], ids=["images", "made up"])
+def test_make_gpu_times_image_files(counts: Path, tmp_path: Path, given: bool, draw: Any) -> None:
+    pytest.importorskip("evaluate.images", reason="needs the decoding of evaluate")
+    for number in range(3):
+        draw(tmp_path / "images" / f"{number}.jpg")
+    words = ["--device", "cpu", "--quick", "--counts", str(counts), "--output", str(tmp_path / "out"), "--no-tests",
+             "--scenario", "end-to-end", "--precision", "fp32", "one"]  # fmt: skip
+    words += ["--images", str(tmp_path / "images")] if given else []
+    done = CliRunner().invoke(gpu.main, words)
+    assert done.exit_code == 0, done.output
+    found = record.load(tmp_path / "out" / "record.json").profile
+    assert found is not None
+    (row,) = of(found, scenario="end-to-end")
+    assert (row.error, row.batch) == ("", 8)
+    assert row.images_per_s
+    assert (found.images, found.images_real) == ((3, True) if given else (16, False))
+
+
+def test_make_gpu_hands_images_to_both_programs() -> None:
+    make = shutil.which("make")
+    if not make:
+        pytest.skip("needs make")
+
+    def planned(*words: str) -> list[str]:
+        said = subprocess.run([make, "-n", "gpu", "PYTHON=python3", *words], capture_output=True, text=True, check=True, cwd=ROOT)  # fmt: skip
+        return [line for line in said.stdout.splitlines() if " -m " in line]
+
+    assert [line.split() for line in planned()] == [
+        ["python3", "-m", "reports.gpu"], ["python3", "-m", "benchmarks.bench_gpu"],
+    ]  # fmt: skip
+    assert [line.partition("-m ")[2] for line in planned("IMAGES=some images", "ARGS=--quick")] == [
+        'reports.gpu --images "some images" --quick', 'benchmarks.bench_gpu --images "some images" ',
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_the_path_of_make_gpu_needs_five_packages_alone(counts: Path, tmp_path: Path) -> None:
     """On the CPU, with everything hidden that a machine may lack but torch, timm, pandas, click and rich."""
     (tmp_path / "without").mkdir()
@@ -730,7 +833,7 @@ def test_the_path_of_make_gpu_needs_five_packages_alone(counts: Path, tmp_path: 
     path = os.pathsep.join([str(tmp_path / "without"), str(ROOT)])
     done = subprocess.run(
         [sys.executable, "-m", "reports.gpu", "--device", "cpu", "--quick", "--counts", counts,
-         "--output", tmp_path / "out", "--scenario", "latency", "--precision", "fp32", "one"],
+         "--output", tmp_path / "out", "--scenario", "latency", "--scenario", "end-to-end", "--precision", "fp32", "one"],
         env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, cwd=tmp_path, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -742,6 +845,9 @@ def test_the_path_of_make_gpu_needs_five_packages_alone(counts: Path, tmp_path: 
     assert loaded.profile.samples == "samples.csv.gz"
     assert len(pd.read_csv(tmp_path / "out" / "samples.csv.gz")) > 0
     assert all(row.ms and row.peak_rss_bytes for row in loaded.profile.rows if row.scenario == "latency")
+    (unread,) = of(loaded.profile, scenario="end-to-end")
+    assert unread.error == "reading images needs cv2, which is not installed"
+    assert f"n/a ({unread.error})" in " ".join(done.stdout.split())
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "cuda-tests.txt", "profile.csv", "profile.tex", "profile.txt", "readings", "record.json", "samples.csv.gz",
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,11 +198,42 @@ def test_passes_of_their_own_fill_their_columns_or_say_why_not() -> None:
     row = with_energy(with_drift(ROW, {"error": "a"}), {"result": {"reason": "b"}})
     assert row.reasons == {"drift": "a", "joules": "b"}
     row = with_energy(with_drift(ROW, {"result": {"drift": 0.5, "images": 3, "files": True}}),
-                      {"result": {"joules": 1.5, "idle_w": 20.0}})  # fmt: skip
-    assert (row.drift, row.joules, row.idle_w) == (0.5, 1.5, 20.0)
+                      {"result": energy_reading()})  # fmt: skip
+    assert (row.drift, row.joules, row.joules_unsure) == (0.5, 1.5, 0.1)
+    assert (row.idle_w, row.idle_before_w, row.idle_after_w, row.energy_flags) == (21.0, 20.0, 22.0, ())
     assert row.drift_on == "3 real images, random weights"
     made_up = with_drift(ROW, {"result": {"drift": 0.5, "images": 3, "files": True}}, made_up=True)
     assert made_up.drift_on == "3 made-up JPEG files, random weights"
+
+
+def energy_reading(**changes: Any) -> dict[str, Any]:
+    usual = {
+        "joules": 1.5,
+        "unsure": 0.1,
+        "idle_before_w": 20.0,
+        "idle_after_w": 22.0,
+        "others": 0.0,
+        "gpu": {},
+    }
+    return {**usual, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "doubt"),
+    [
+        ({"others": 0.2}, "busy"),
+        ({"gpu": {"shared": True}}, "busy"),
+        ({"gpu": {"throttled": ["power cap"]}}, "throttled: power cap"),
+        ({"gpu": {"throttled": None, "shared": None}}, ""),
+        ({"others": None}, ""),
+        ({"unsure": 0.16}, "idle 20.0 W before, 22.0 W after"),
+        ({"joules": -0.1, "unsure": 0.02}, "idle 20.0 W before, 22.0 W after"),
+    ],
+)
+def test_what_makes_energy_doubtful_stands_beside_it(changes: dict[str, Any], doubt: str) -> None:
+    row = with_energy(ROW, {"result": energy_reading(**changes)})
+    assert row.energy_flags == tuple(filter(None, [doubt]))
+    assert row.joules is not None
 
 
 def test_the_roofline_names_the_nearer_ceiling() -> None:

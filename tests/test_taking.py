@@ -14,7 +14,9 @@ import pytest
 
 from benchmarks import cells, worker
 from benchmarks.cells import Cell, Variant, from_fields, key
+from benchmarks.lines import Network, Options, Target
 from benchmarks.machine import fingerprint
+from benchmarks.profile import profile
 from benchmarks.results import Machine
 from benchmarks.store import Store
 from benchmarks.sweep import sweep
@@ -105,6 +107,37 @@ def test_readings_are_kept_at_once_and_taken_only_when_resuming(
     assert set(asked) == {"benchmarks.memory:measure"}
 
 
+def test_memory_and_energy_are_of_the_batch_that_was_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, set[int]] = {}
+
+    def answer(call: str, given: dict[str, Any], **_: Any) -> dict[str, Any]:
+        asked.setdefault(given["kind"], set()).add(given["batch"])
+        if given["kind"] != "throughput":
+            return {"error": "not told here"}
+        timed = {"samples_ms": [8.0], "device_ms": [], "first_ms": 1.0, "load_ms": 1.0, "settled": True}
+        more = {"others": 0.0, "gpu": {}, "settings": {}}
+        return {"result": {**timed, **more, "batch": 4, "images": 4}}  # memory did not suffice for 16
+
+    class Running:
+        def __enter__(self) -> Any:
+            return answer
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(worker, "running", lambda *_, **__: Running())
+    network = Network(member=MEMBER, macs=1, weight_bytes=1)
+    target = Target(name="t", title="T", networks=(network,))
+    options = Options(scenarios=("throughput",), batch=16, rules=QUICK)
+    with Taker(fingerprint(), Store(tmp_path)) as taker:
+        (row,), _, _ = profile([target], options, taker)
+    assert (row.batch_asked, row.batch) == (16, 4)
+    assert "batch 4 of 16" in row.flags
+    assert asked == {"ceilings": {1}, "throughput": {16}, "memory": {4}, "energy": {4}}
+    assert row.reasons["joules"] == row.reasons["peak_rss_bytes"] == "not told here"
+
+
 THREADS = """
 def counted(_):
     import cv2, torch
@@ -123,7 +156,9 @@ def test_a_worker_has_the_threads_that_it_is_given_and_opencv_adds_none(
 
 def test_what_cannot_be_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "running", None)
-    with Taker(fingerprint(), Store(tmp_path), absent={"cuda": "there is no GPU"}) as taker:
+    absent = {"cuda": "there is no GPU", "end-to-end": "there is no decoder"}
+    with Taker(fingerprint(), Store(tmp_path), absent=absent) as taker:
+        assert taker.take(CELL.of("end-to-end")) == {"error": "there is no decoder"}
         cuda = replace(CELL, variant=Variant(device="cuda"))
         tf32 = replace(CELL, variant=Variant(precision="tf32"))
         assert taker.take(cuda) == {"error": "there is no GPU"}

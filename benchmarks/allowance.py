@@ -1,0 +1,93 @@
+"""What a process was given to compute with: processors, a share of their time, and variables of its environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+
+_VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "CUDA_DEVICE_ORDER",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_MODULE_LOADING",
+    "GLIBC_TUNABLES",
+    "LD_PRELOAD",
+    "NVIDIA_TF32_OVERRIDE",
+)
+_FAMILIES = (
+    *("CUBLAS_", "CUDNN_", "DNNL_", "GOMP_", "KMP_", "MALLOC_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_"),
+    *("PYTORCH_", "TORCH_", "TORCHINDUCTOR_"),
+)
+_OURS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Set anew for whatever computes."""
+
+_PLACES = ("_DIR", "_FILE", "_HOME", "_PATH")
+"""Endings of names of places, which change nothing but say whose machine it is."""
+
+_FOLDERS = re.compile(r"[^\s:;,=]*/")
+
+
+def usable_processors() -> int:
+    """Logical processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_quota() -> float | None:
+    """How many processors' time the control groups of this process allow; 0 where they set no limit.
+
+    None where the system has no control groups.
+    """
+    if not CGROUPS.is_dir():
+        return None
+    return min((limit for folder in _groups() if (limit := _limit(folder))), default=0.0)
+
+
+def environment(variables: Mapping[str, str]) -> tuple[str, ...]:
+    """Variables that change results or speed, in order, without the folders in their values.
+
+    >>> environment({"LD_PRELOAD": "/home/me/lib/libjemalloc.so.2", "OMP_NUM_THREADS": "4", "PWD": "/home/me"})
+    ('LD_PRELOAD=libjemalloc.so.2',)
+    """
+    return tuple(
+        f"{name}={_FOLDERS.sub('', value)}"
+        for name, value in sorted(variables.items())
+        if value
+        and (name in _VARIABLES or name.startswith(_FAMILIES))
+        and not (name in _OURS or name.endswith(_PLACES))
+    )
+
+
+def _groups() -> Iterator[Path]:
+    """Folders of the control groups that this process is in, and of those around them."""
+    try:
+        lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # A container sees its own group as the root, whatever its path is outside.
+        root = CGROUPS / "cpu" if controllers else CGROUPS
+        inner = root / path.lstrip("/")
+        yield from (inner, *(each for each in inner.parents if each.is_relative_to(root)))
+
+
+def _limit(group: Path) -> float:
+    """How many processors' time a control group allows; 0 where it sets no limit."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota, period = (
+                (group / f"cpu.cfs_{name}_us").read_text(encoding="ascii").strip()
+                for name in ("quota", "period")
+            )
+    except (OSError, ValueError):
+        return 0.0
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(period) else 0.0
