@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -147,10 +149,17 @@ class Forward:
         if features is not None:
             rows = self._transfers.there([np.repeat(features, counts, axis=0)])
         wanted = [(*square, row) for square, row in zip(squares, rows, strict=True)]
-        with arithmetic(self.device, self.precision):
+        with arithmetic(self.device, self.precision), self._unwarned():
             outputs = self._outputs(self._cut(wanted))
             wait = self._transfers.back(torch.cat(outputs))
         return lambda: np.split(wait().astype(np.float64), np.cumsum(counts)[:-1])
+
+    def _unwarned(self) -> AbstractContextManager[Any]:
+        """Without the warnings of a compiler, which say nothing of the network.
+
+        What is caught is of the whole process, and so by the thread that waits for the others.
+        """
+        return warnings.catch_warnings(action="ignore") if self._full else nullcontext()
 
     def _cut(self, wanted: Sequence[_View]) -> list[Sequence[_View]]:
         """Batches of the size that is in use."""

@@ -16,6 +16,9 @@ from evaluate.units import SHARD
 Basis = Literal["predict", "profile", "operations"]
 """Where a time comes from: units of `predict`, readings of `profile`, or an estimate from operations."""
 
+BEST_FIRST: tuple[Basis, ...] = ("predict", "profile", "operations")
+"""The surest first."""
+
 
 class Overhead(msgspec.Struct, frozen=True, kw_only=True):
     """What a launcher adds to computing.
@@ -53,8 +56,9 @@ class Networks(msgspec.Struct, frozen=True, kw_only=True):
         geometry: The pixels that it needs of an image.
         weight_bytes: Of one training.
         image_s: Seconds for all views of one image.
-        loading_s: Seconds of making it; 0 where that was not measured.
+        loading_s: Seconds of making it; None where that was not measured.
         basis: Where both come from.
+        scaled_from: Threads of a CPU that `image_s` was measured with, where those that are planned are others.
         source: The same in words.
     """
 
@@ -64,9 +68,10 @@ class Networks(msgspec.Struct, frozen=True, kw_only=True):
     geometry: Geometry
     weight_bytes: int
     image_s: float
-    loading_s: float
+    loading_s: float | None
     basis: Basis
     source: str
+    scaled_from: int | None = None
 
 
 class Machines(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +100,8 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         portions: Pieces that processes are handed.
         hours: From start to end.
         compute_hours: Of all processes, in networks: forward passes, and waiting for pixels.
-        loading_hours: Of all processes, in making networks.
+        loading_hours: Of all processes, in making networks whose time was measured; None where none was.
+        loading_members: How many members that is known of; the others are in no figure.
         overhead_hours: Of all processes, in what the launcher adds.
         node_hours: Machines × hours.
         cost: Node-hours × price; None where there is no price.
@@ -105,6 +111,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         overhead: Where the launcher's share comes from.
         basis: The weakest basis of its networks.
         source: Where times come from, in words.
+        threads: Of an operator in each process; None on a GPU.
         networks: Its members.
     """
 
@@ -114,7 +121,8 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     portions: int
     hours: float
     compute_hours: float
-    loading_hours: float
+    loading_hours: float | None
+    loading_members: int
     overhead_hours: float
     node_hours: float
     cost: float | None
@@ -124,6 +132,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     overhead: str
     basis: Basis
     source: str
+    threads: int | None
     networks: tuple[Networks, ...]
 
 
@@ -135,6 +144,7 @@ def planned(
     *,
     image_bytes: float | None = None,
     overhead: Overhead | None = None,
+    threads: int | None = None,
 ) -> Planned:
     """Plans a run of one system: as many portions as `predict` would make, handed to processes in turn.
 
@@ -145,6 +155,7 @@ def planned(
         machines: What computes.
         image_bytes: Mean size of an image's file.
         overhead: What the launcher adds; that of `OVERHEADS` where None.
+        threads: Of an operator in each process, that times of networks are for; None on a GPU.
     """
     overhead = overhead or OVERHEADS[machines.launcher]
     trainings = sum(each.folds for each in networks)
@@ -156,9 +167,13 @@ def planned(
     busy = min(machines.processes, portions)
     units = shards * trainings
     compute = images * sum(each.folds * each.image_s for each in networks)
-    # A single network stays from one portion to the next.
-    loads = groups if trainings > 1 else busy
-    loading = loads * sum(each.folds * each.loading_s for each in networks)
+    known = [each.folds * each.loading_s for each in networks if each.loading_s is not None]
+    fitting = size(shards, trainings, pixels, 1).shards
+    # A task of Slurm joins its portions into as large ones as memory has room for.
+    joined = (
+        math.ceil(math.ceil(groups / busy) * cut.shards / fitting) if machines.launcher == "slurm" else None
+    )
+    loading = sum(known) * makings(trainings, groups, busy, joined if cut.parts == 1 else None)
     added = units * overhead.unit_s
     seconds = overhead.start_s + longest(compute + loading + added, portions, busy)
     shipped_to = {"local": 0, "ray": machines.nodes, "slurm": machines.processes}[machines.launcher]
@@ -170,7 +185,8 @@ def planned(
         portions=portions,
         hours=seconds / 3600,
         compute_hours=compute / 3600,
-        loading_hours=loading / 3600,
+        loading_hours=loading / 3600 if known else None,
+        loading_members=len(known),
         overhead_hours=added / 3600,
         node_hours=node_hours,
         cost=None if machines.price is None else node_hours * machines.price,
@@ -179,13 +195,36 @@ def planned(
         shipped_bytes=shipped_to * sum(each.folds * each.weight_bytes for each in networks),
         written_bytes=sum(each.folds * result_bytes(images, each.classes) for each in networks),
         overhead=overhead.source,
-        basis=max((each.basis for each in networks), key=_WEAKEST.index),
+        basis=max((each.basis for each in networks), key=BEST_FIRST.index),
         source=sources(networks),
+        threads=threads,
         networks=tuple(networks),
     )
 
 
-_WEAKEST: tuple[Basis, ...] = ("predict", "profile", "operations")
+def makings(trainings: int, groups: int, processes: int, joined: int | None = None) -> float:
+    """How often the network of each training is made, on average.
+
+    A process keeps the network that a portion ended with where the next one begins with it: a single network
+    always, and of several one for each pair of portions that follow each other in one process.
+
+    Args:
+        trainings: Networks.
+        groups: Portions of each network.
+        processes: That compute.
+        joined: Portions of each network in every process, where a process has its own from the start.
+
+    >>> makings(1, 334, 8), makings(5, 334, 8), makings(5, 334, 1)
+    (8.0, 334.0, 267.4)
+    >>> makings(5, 40, 8, joined=2)
+    14.4
+    """
+    if trainings == 1:
+        return float(processes)
+    if joined is None and processes > 1:
+        return float(groups)
+    own = joined or groups
+    return processes * (own - (own - 1) / trainings)
 
 
 def longest(seconds: float, portions: int, processes: int) -> float:

@@ -8,7 +8,6 @@ was, two runs may share a folder, and whatever changes is computed again.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
@@ -168,20 +167,6 @@ def networks(job: Job, how: How) -> list[Network]:
     return found
 
 
-def units(
-    network: Network, images: Sequence[TestImage], features: npt.NDArray[np.float32] | None
-) -> Iterator[Unit]:
-    """The units of a network, in the order of the images.
-
-    Args:
-        network: What is run.
-        images: All images of the test set.
-        features: Their metadata, for a member that reads them.
-    """
-    for start in range(0, len(images), SHARD):
-        yield unit(network, start, tuple(images[start : start + SHARD]), features)
-
-
 def unit(
     network: Network, start: int, shard: tuple[TestImage, ...], features: npt.NDArray[np.float32] | None
 ) -> Unit:
@@ -191,7 +176,7 @@ def unit(
         network: What is run.
         start: Index of the shard's first image in the test set.
         shard: Its images.
-        features: As of `units`.
+        features: Metadata of all images of the test set, (images, features), for a member that reads them.
     """
     rows = None if features is None else features[start : start + SHARD]
     name = kept.key(

@@ -14,6 +14,12 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells
 
+NARROWEST = 12
+"""Cells of a line in the narrowest terminal that tables are made for; a narrower one folds their lines itself."""
+
+_WIDE_LETTER = 2
+"""Cells of the widest letter."""
+
 _GAP = 2
 """Spaces between two columns."""
 
@@ -52,8 +58,9 @@ def blocks(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str, wi
         headers: One per column.
         rows: As many strings each.
         align: A letter per column, `l` or `r`.
-        width: Cells of a line.
+        width: Cells of a line; `NARROWEST` at least.
     """
+    width = max(width, NARROWEST)
     cells = list(zip(*rows, strict=True)) or [()] * len(headers)
     columns = [_Column(*each) for each in zip(headers, align, cells, strict=True)]
     columns[0].least = max(columns[0].least, min(columns[0].longest, _NAME))
@@ -61,7 +68,7 @@ def blocks(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str, wi
 
 
 def fold(text: str, width: int) -> list[str]:
-    """The text in lines of at most `width` cells, folded between words.
+    """The text in lines of at most `width` cells (two at least), folded between words.
 
     A word that is longer than a line is folded behind a mark, and cut only where it has none.
 
@@ -71,9 +78,10 @@ def fold(text: str, width: int) -> list[str]:
     ['a', '9c_meta_b3_768_512_', 'ext_18ep']
     """
     lines = []
+    width = max(width, _WIDE_LETTER)
     for paragraph in text.split("\n"):
         line = ""
-        for word in _words(paragraph):
+        for word in _words(paragraph, width):
             if line and cell_len(line) + 1 + cell_len(word) <= width:
                 line = f"{line} {word}"
                 continue
@@ -92,16 +100,17 @@ class _Column:
     lengths: list[int] = field(init=False)
     longest: int = field(init=False)
     least: int = field(init=False)
+    word: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Finds the letters of its cells, and the least that it can do with."""
+        """Finds the letters of its cells, its longest word, and the least that it can do with."""
         self.lengths = [max(map(cell_len, cell.split("\n"))) for cell in self.cells]
         self.longest = max(self.lengths, default=0)
-        pieces = (cell_len(piece) for text in (self.heading, *self.cells) for piece in _pieces(text))
+        self.word = max(cell_len(piece) for text in (self.heading, *self.cells) for piece in _pieces(text))
         least = _READABLE if self.longest > _LONG else 1
         if self.side == "l" and self.longest <= _SHORT:
             least = self.longest
-        self.least = max([1, least, *pieces])
+        self.least = max(1, least, self.word)
 
     @property
     def easy(self) -> int:
@@ -124,9 +133,10 @@ def _cut(columns: Sequence[_Column], width: int) -> Iterator[tuple[list[int], li
     names = _names(columns, width)
     keys, others = everything[:names], everything[names:]
     named = least[:names]
-    if names == 1:  # Torn only where a line is shorter than two words.
-        named[0] = max(1, min(named[0], width - _GAP - max(least[1:])))
-    room = max(width - _total(named), _GAP + 1)
+    if names == 1:  # Torn only where a line is shorter than two words, and then not alone.
+        beside = width - _GAP - max(least[1:])
+        named[0] = min(named[0], beside if beside >= columns[0].word else max(beside, (width - _GAP) // 2))
+    room = width - _total(named)
     filled = _filled(columns, others, room)
     # As even as they may be, so that the last is not left with a single column.
     even = _filled(columns, others, room, most=-(-len(others) // len(filled)))
@@ -211,9 +221,14 @@ def _justified(text: str, width: int, side: str) -> str:
     return text + space if side == "l" else space + text
 
 
-def _words(text: str) -> list[str]:
-    """Words; an interval or a p-value is one of them."""
-    return _WHOLE.sub(lambda found: found[0].replace(" ", _GLUE), text).split(" ")
+def _words(text: str, width: int | None = None) -> list[str]:
+    """Words; an interval or a p-value is one of them, where it has room on a line."""
+
+    def whole(found: re.Match[str]) -> str:
+        fits = width is None or cell_len(found[0]) <= width
+        return found[0].replace(" ", _GLUE) if fits else found[0]
+
+    return _WHOLE.sub(whole, text).split(" ")
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -234,7 +249,7 @@ def _folded(word: str, width: int) -> list[str]:
     lines = [""]
     for part in _parts(word):
         for piece in chop_cells(part, width) if cell_len(part) > width else [part]:
-            if cell_len(lines[-1]) + cell_len(piece) <= width:
+            if cell_len(lines[-1] + piece) <= width:
                 lines[-1] += piece
             else:
                 lines.append(piece)

@@ -1,4 +1,4 @@
-"""What a run of `predict` on many images takes, from what earlier runs measured: where times come from, and the table."""
+"""What a run of `predict` on many images takes, from what earlier runs measured."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from benchmarks.lines import Network, Target, lines
 from benchmarks.machine import default_threads, fingerprint, resolve
 from evaluate import timings
 from evaluate.jobs import untrained
-from evaluate.planning import Basis, Machines, Networks, Planned, planned
+from evaluate.planning import BEST_FIRST, Basis, Machines, Networks, Planned, planned
 from evaluate.preprocess import Geometry
 from evaluate.stores import Store
 from evaluate.units import How, networks
 from reports.base import Base, targets
 from reports.profiling import Asked, prepare
-from reports.render import Table
 from zoo.card import System
 from zoo.errors import UsageError
 from zoo.processor import processor
@@ -34,12 +33,14 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
         precision: What they compute in.
         engine: What runs them.
         batch_size: Views at a time; chosen by device and memory where None.
+        threads: Of an operator on the CPU; as many as were timed where None.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "fp32"
     engine: Engine = "torch"
     batch_size: int | None = None
+    threads: int | None = None
 
     @property
     def where(self) -> Device:
@@ -55,11 +56,24 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Time(NamedTuple):
-    """What one image takes in all views, and where that is known from."""
+    """What one image takes in all views, as it was measured.
+
+    Attributes:
+        image_s: Seconds.
+        loading_s: Of making the network; None where that was not measured.
+        threads: Of an operator on the CPU.
+        basis: What measured it.
+        group: The same, and where; times of one group differ in their threads alone, or in how well they are known.
+        images: How many it is the mean of; 0 for a profile.
+        source: All of that in words.
+    """
 
     image_s: float
-    loading_s: float
+    loading_s: float | None
+    threads: int
     basis: Basis
+    group: str
+    images: int
     source: str
 
 
@@ -96,31 +110,66 @@ def plan(
         if not target.networks:
             raise UsageError(f"{card.name} has no network to run, so there is nothing to plan")
         known = _kept_timings(card, target, way, store)
-        own = [
-            _networks(card, target, network, _time(base, card, target, network, way, known))
+        times = [
+            [
+                *_of_units(known.get(network.member["name"], ()), way),
+                *_of_record(base, target, network, way, card.views.distinct),
+                *_of_readings(target, network, way, card.views.distinct),
+            ]
             for network in target.networks
+        ]
+        threads = _threads(times, way)
+        own = [
+            _networks(card, target, network, each, way, threads)
+            for network, each in zip(target.networks, times, strict=True)
         ]
         measured = [one for each in known.values() for one in each]
         size = image_bytes
         if size is None and measured:
             size = sum(one.file_bytes for one in measured) / sum(one.images for one in measured)
-        found.append(planned(card.name, own, images, machines, image_bytes=size))
+        found.append(
+            planned(
+                card.name, own, images, machines, image_bytes=size,
+                threads=threads if way.where == "cpu" else None,
+            )
+        )  # fmt: skip
     return found
 
 
-def _networks(card: System, target: Target, network: Network, time: _Time) -> Networks:
+def _threads(times: Sequence[Sequence[_Time]], way: Way) -> int:
+    """Those that are asked for; or those of the best time, as a run like that one is planned."""
+    best = min(
+        (each[0] for each in times if each),
+        key=lambda one: (BEST_FIRST.index(one.basis), -one.images),
+        default=None,
+    )
+    return way.threads or (best.threads if best else default_threads())
+
+
+def _networks(
+    card: System, target: Target, network: Network, times: Sequence[_Time], way: Way, threads: int
+) -> Networks:
     member = card.member(network.member["name"])
+    time = _best(times, threads) if times else _estimated(network, way, card.views.distinct, threads)
+    others = way.where == "cpu" and time.threads != threads
     return Networks(
         member=member.name,
         folds=target.folds,
         classes=len(member.classes),
         geometry=Geometry.of(member, card.views),
         weight_bytes=network.weight_bytes,
-        image_s=time.image_s,
+        image_s=time.image_s * time.threads / threads if others else time.image_s,
         loading_s=time.loading_s,
         basis=time.basis,
-        source=time.source,
+        source=f"{time.source}, scaled to {_in_words(threads)}" if others else time.source,
+        scaled_from=time.threads if others else None,
     )
+
+
+def _best(times: Sequence[_Time], threads: int) -> _Time:
+    """The first; or another that differs from it in having the right number of threads."""
+    same = (one for one in times if one.group == times[0].group and one.threads == threads)
+    return next(same, times[0])
 
 
 def _kept_timings(card: System, target: Target, way: Way, store: Store) -> dict[str, list[timings.Timing]]:
@@ -136,40 +185,29 @@ def _kept_timings(card: System, target: Target, way: Way, store: Store) -> dict[
     return {each.training.member.name: timings.read(each, store) for each in networks(job, how)}
 
 
-def _time(
-    base: Base,
-    card: System,
-    target: Target,
-    network: Network,
-    way: Way,
-    known: dict[str, list[timings.Timing]],
-) -> _Time:
-    """The best that is known of a member: units, a profile, or its operations."""
-    views = card.views.distinct
-    measured = known.get(network.member["name"])
-    if measured:
-        one = max(measured, key=lambda each: (each.processor == way.processor, each.images))
+def _of_units(known: Sequence[timings.Timing], way: Way) -> list[_Time]:
+    """By units of `predict`: on such a processor first, then those of the most images."""
+    found = []
+    for one in sorted(known, key=lambda each: (each.processor == way.processor, each.images), reverse=True):
         elsewhere = f" on {one.processor}" if one.processor != way.processor else ""
-        threads = f", {one.threads} thread{'s' * (one.threads > 1)}" if way.where == "cpu" else ""
-        return _Time(
-            one.seconds / one.images,
-            one.loading / one.loads if one.loads else 0.0,
-            "predict",
-            f"measured: predict of {round(one.images / one.trainings):,} images{threads}{elsewhere}",
+        threads = f", {_in_words(one.threads)}" if way.where == "cpu" else ""
+        images = round(one.images / one.trainings)
+        found.append(
+            _Time(
+                image_s=one.seconds / one.images,
+                loading_s=one.loading / one.loads if one.loads else None,
+                threads=one.threads,
+                basis="predict",
+                group=f"predict{elsewhere}",
+                images=images,
+                source=f"measured: predict of {images:,} images{threads}{elsewhere}",
+            )
         )
-    rates = [*_of_record(base, target, network, way, views), *_of_readings(target, network, way)]
-    if rates:
-        rate, source = rates[0]
-        return _Time(views / rate, 0.0, "profile", f"measured: profile, {source}")
-    variant = Variant(device=way.where, precision=way.precision, threads=default_threads())
-    one_pass = pass_s(Cell(kind="throughput", variant=variant), network.macs, None)
-    return _Time(views * one_pass, 0.0, "operations", "estimated from operations")
+    return found
 
 
-def _of_record(
-    base: Base, target: Target, network: Network, way: Way, views: int
-) -> Iterator[tuple[float, str]]:
-    """Images per second by the profile of the record, the best first.
+def _of_record(base: Base, target: Target, network: Network, way: Way, views: int) -> Iterator[_Time]:
+    """By the profile of the record, the best first.
 
     A throughput is of passes alone; end-to-end is with decoding, which a further view does not need again.
     """
@@ -187,117 +225,65 @@ def _of_record(
         ]  # fmt: skip
         for row in sorted(rows, key=lambda each: each["images_per_s"], reverse=True):
             # What makes the figure doubtful makes the plan doubtful.
-            yield row["images_per_s"], ", ".join([scenario, *row["flags"]]) + elsewhere
+            yield _profiled(
+                way, views, scenario, row["images_per_s"], row["threads"], row["flags"], elsewhere
+            )
 
 
-def _of_readings(target: Target, network: Network, way: Way) -> list[tuple[float, str]]:
-    """Images per second by kept readings of `profile`, the best first."""
-    found = []
+def _of_readings(target: Target, network: Network, way: Way, views: int) -> list[_Time]:
+    """By kept readings of `profile`, the best first."""
+    found: list[_Time] = []
     for quick in (False, True):
         asked = Asked(
             scenarios=("throughput",),
             devices=(way.where,),
             precisions=(way.precision,),
             memory_formats=("channels-last", "contiguous"),
-            threads=("all",),
+            threads=("1", "all"),
             engines=(way.engine,),
             batch=way.batch_size,
             quick=quick,
         )
         options, taker = prepare(asked)
         rates = [
-            kept_rate(line, options, taker) for line in lines([replace(target, networks=(network,))], options)
+            (rate, line.cell.variant.threads)
+            for line in lines([replace(target, networks=(network,))], options)
+            if (rate := kept_rate(line, options, taker))
         ]
-        mark = ", quick" if quick else ""
-        found += [(rate, f"throughput{mark}") for rate in sorted(filter(None, rates), reverse=True)]
+        for rate, threads in sorted(rates, reverse=True):
+            found.append(_profiled(way, views, "throughput", rate, threads, ["quick"] if quick else []))
     return found
 
 
-def tables(found: Sequence[Planned], machines: Machines) -> list[Table]:
-    """Plans as tables: what they come to, and what that is made of."""
-    images = f"{found[0].images:,} images" if found else "no images"
-    nodes = f" on {machines.nodes} nodes" if machines.nodes > 1 else ""
-    priced = machines.price is not None
-    summary = Table(
-        f"Plan: {images}, --launcher {machines.launcher}{nodes}",
-        ("System", "Hours", "Node-hours", *(["Cost"] if priced else []), "Times are"),
-        tuple(
-            (
-                each.system,
-                hours(each.hours),
-                hours(each.node_hours),
-                *(
-                    [f"{each.cost:,.0f}" if each.cost >= 100 else f"{each.cost:,.2f}"]
-                    if each.cost is not None
-                    else []
-                ),
-                each.source,
-            )
-            for each in found
-        ),
-        tuple(_notes(found, machines)),
-        align="lrr" + "r" * priced + "l",
+def _profiled(
+    way: Way, views: int, scenario: str, rate: float, threads: int, flags: Sequence[str], elsewhere: str = ""
+) -> _Time:
+    """A time by images per second."""
+    said = [scenario, *([_in_words(threads)] if way.where == "cpu" else []), *flags]
+    return _Time(
+        image_s=views / rate,
+        loading_s=None,
+        threads=threads,
+        basis="profile",
+        group=scenario + elsewhere,
+        images=0,
+        source=f"measured: profile, {', '.join(said)}{elsewhere}",
     )
-    parts = Table(
-        "Hours of all processes, and GB that are moved",
-        ("System", "Units", "Compute", "Loading", "Overhead", "Read", "Shipped", "Kept"),
-        tuple(
-            (
-                each.system,
-                f"{each.units:,}",
-                hours(each.compute_hours),
-                hours(each.loading_hours) if each.loading_hours else "n/a",
-                hours(each.overhead_hours),
-                "n/a" if each.read_bytes is None else gigabytes(each.read_bytes),
-                gigabytes(each.shipped_bytes),
-                gigabytes(each.written_bytes),
-            )
-            for each in found
-        ),
-        tuple(_parts_notes(found)),
+
+
+def _estimated(network: Network, way: Way, views: int, threads: int) -> _Time:
+    variant = Variant(device=way.where, precision=way.precision, threads=threads)
+    one_pass = pass_s(Cell(kind="throughput", variant=variant), network.macs, None)
+    return _Time(
+        image_s=views * one_pass,
+        loading_s=None,
+        threads=threads,
+        basis="operations",
+        group="",
+        images=0,
+        source="estimated from operations",
     )
-    return [summary, parts]
 
 
-def _notes(found: Sequence[Planned], machines: Machines) -> Iterator[str]:
-    one = machines.processes == 1
-    yield (
-        f"{machines.processes} process{'' if one else 'es'} at a time, each as fast as the one that was timed; where a "
-        "node has room for several, say --processes."
-    )
-    if any(each.basis == "profile" for each in found):
-        yield (
-            "profile times the passes of a network as it is: predict folds batch norms, which is quicker, and "
-            "decodes images."
-        )
-    if any(each.basis == "operations" for each in found):
-        yield "An estimate from operations may be wrong by several times; predict with --limit 128 measures."
-
-
-def _parts_notes(found: Sequence[Planned]) -> Iterator[str]:
-    if any(each.basis != "predict" for each in found):
-        yield "Loading: making networks; n/a where predict has not measured it, and then not in the hours."
-    yield from dict.fromkeys(f"Overhead: of the launcher; {each.overhead}." for each in found)
-    if any(each.read_bytes is None for each in found):
-        yield "Read, n/a: no run of predict says how large images are; give --image-mb."
-
-
-def hours(value: float) -> str:
-    """Hours with three digits that matter.
-
-    >>> hours(1234.5), hours(12.34), hours(0.0123)
-    ('1,234', '12.3', '0.012')
-    """
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
-    return f"{value:,.{digits}f}"
-
-
-def gigabytes(value: float) -> str:
-    """Bytes in GB (10**9).
-
-    >>> gigabytes(43_200_000), gigabytes(43.2e9), gigabytes(0)
-    ('0.043', '43.2', '0')
-    """
-    if value >= 10e9:
-        return f"{value / 1e9:,.1f}"
-    return f"{value / 1e9:.2f}" if value >= 0.1e9 else f"{value / 1e9:.3f}" if value else "0"
+def _in_words(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"

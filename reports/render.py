@@ -69,8 +69,9 @@ def _lines(table: Table, width: int) -> list[tuple[str, str]]:
     """A table's lines and the style of each: its title, its blocks, its notes."""
     from rich.cells import cell_len
 
-    from reports.fitting import blocks, fold
+    from reports.fitting import NARROWEST, blocks, fold
 
+    width = max(width, NARROWEST)
     lines = [(line, "bold") for line in fold(printable(table.title), width)]
     headers = [printable(header) for header in table.headers]
     rows = [[printable(value) for value in row] for row in table.rows]

@@ -127,15 +127,25 @@ def _clock(seconds: float) -> str:
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, width=None if stderr else _width())
+    # Progress is told to rich, which follows a terminal whose size changes.
+    width = None if stderr and _columns(os.environ.get("COLUMNS", "1")) else _width(stderr)
+    return Console(stderr=stderr, highlight=False, width=width)
 
 
-def _width() -> int | None:
-    """Cells of a line; None leaves it to rich, which asks `COLUMNS` and the terminal."""
-    if os.environ.get("COLUMNS") or sys.stdout.isatty():
-        return None
+def _columns(said: str) -> int:
+    """Cells of a line that a variable says; 0 where it says nothing."""
+    return int(said) if said.isdecimal() else 0
+
+
+def _width(stderr: bool = False) -> int:
+    """Cells of a line: by `COLUMNS`, or of the terminal."""
+    if columns := _columns(os.environ.get("COLUMNS", "")):
+        return columns
+    stream = sys.stderr if stderr else sys.stdout
     with suppress(OSError, ValueError):
+        if stream.isatty():
+            return os.get_terminal_size(stream.fileno()).columns or WIDE
         # A pipe to `tee` or `less` is read on the terminal that shows the progress.
-        if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode) and sys.stderr.isatty():
+        if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode) and sys.stderr.isatty():
             return os.get_terminal_size(sys.stderr.fileno()).columns or WIDE
     return WIDE

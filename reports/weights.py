@@ -90,7 +90,7 @@ def _said(system: System, found: Search) -> list[str]:
 
 
 def verified(checks: Sequence[Check], folder: Path, known: Manifest) -> Table:
-    """A row per file that was checked or is missing."""
+    """A row per file that was checked or is missing; there is one at least."""
     states = [check.state for check in checks]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     return Table(
@@ -100,11 +100,6 @@ def verified(checks: Sequence[Check], folder: Path, known: Manifest) -> Table:
             (check.name, check.state, check.entry.system if check.entry else "", f"{check.sha256[:12]}")
             for check in checks
         ),
-        tuple(
-            filter(
-                None,
-                (f"{counts or 'No trained files'}.", known.note if "unknown" in states or not checks else ""),
-            )
-        ),
+        (f"{counts}.", *([known.note] if known.note and "unknown" in states else [])),
         align="llll",
     )

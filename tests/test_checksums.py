@@ -234,11 +234,12 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert "--debug" in shown.output
 
 
-@pytest.mark.parametrize(
-    ("args", "heavy"), [(["list", "first_place"], "torch"), (["verify", "tests"], "torch")]
-)
-def test_names_and_checksums_need_no_torch(args: list[str], heavy: str) -> None:
-    code = f"import sys, cli\ntry: cli.main(['weights', *{args!r}])\nexcept SystemExit as end: assert not end.code\nprint({heavy!r} in sys.modules)"
+@pytest.mark.parametrize("args", [["list", "first_place"], ["verify"]])
+def test_names_and_checksums_need_no_torch(args: list[str], tmp_path: Path) -> None:
+    if args == ["verify"]:
+        (tmp_path / "any.pth").write_bytes(b"any")
+        args = [*args, str(tmp_path)]
+    code = f"import sys, cli\ntry: cli.main(['weights', *{args!r}])\nexcept SystemExit as end: assert not end.code\nprint('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.splitlines()[-1] == "False"
 
@@ -356,9 +357,19 @@ def test_verify_without_a_pinned_manifest_says_that_nothing_is_known(trained: Pa
     shown = run("verify", trained)
     assert "No checksum of an official file is known" in shown.output
     assert "4 unknown" in shown.output
-    assert (
-        "No trained files" in run("verify", tmp_path / "trained" / "plain", "--system", "second_place").output
-    )
+
+
+def test_verify_says_that_there_was_nothing_to_verify(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for words, of in (
+        ((tmp_path / "empty",), ""),
+        ((trained, "--system", "second_place"), " of second_place"),
+    ):
+        shown = run("verify", *words)
+        assert (shown.exit_code, shown.stdout) == (3, "")
+        assert f"no trained files{of} in it, so nothing was verified" in " ".join(shown.stderr.split())
+        told = run("verify", *words, "--json")
+        assert (told.exit_code, json.loads(told.stdout)) == (3, [])
 
 
 def test_verify_takes_write_or_manifest_and_overwrites_nothing(trained: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from evaluate.jobs import untrained
 from evaluate.portions import portions
 from evaluate.stores import Store
 from evaluate.testset import TestSet, read_test_set
-from evaluate.units import SHARD, How, Unit, networks, units
+from evaluate.units import SHARD, How, Unit, networks
+from evaluate.work import Work
 from zoo.errors import MachineError
 
 HOW = How(device="cpu", device_name="cpu", precision="fp32", batch_size=4, engine="torch")
@@ -31,8 +32,9 @@ def test_set(tmp_path: Path, draw: Callable[..., None]) -> TestSet:
 
 
 def every(card: Any, test_set: TestSet) -> list[Unit]:
-    made = networks(untrained(card, 0), HOW)
-    return [unit for network in made for unit in units(network, test_set.images, None)]
+    made = tuple(networks(untrained(card, 0), HOW))
+    work = Work(images=test_set.images, networks=made, features=(None,) * len(made))
+    return [unit for index in range(len(made)) for unit in work.units(index)]
 
 
 def probabilities(computed: Sequence[Computed]) -> dict[str, list[list[float]]]:
@@ -74,7 +76,11 @@ def test_a_batch_is_no_larger_than_what_a_unit_has(
 ) -> None:
     """A compiled network would be filled up to it."""
     (network, *_) = networks(untrained(small_system(), 0), msgspec.structs.replace(HOW, batch_size=1000))
-    found = list(Computer(1)(portions(list(units(network, test_set.images, None)), 1)))
+    found = list(
+        Computer(1)(
+            portions(list(Work(images=test_set.images, networks=(network,), features=(None,)).units(0)), 1)
+        )
+    )
     assert {each.result.batch_size for each in found if each.result} == {SHARD * network.views.distinct}
 
 

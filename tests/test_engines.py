@@ -16,13 +16,14 @@ from torch import nn
 
 import cli
 import zoo
+from evaluate import portions
 from evaluate.drifting import sample, system_scores
 from evaluate.jobs import untrained
 from evaluate.predict import Settings, predict
 from evaluate.predictions import read_predictions, write_predictions
 from evaluate.testset import TestSet, read_test_set
 from weights.untrained import enliven
-from zoo import engines, export
+from zoo import compiling, engines, export
 from zoo.card import VIEWS, Attention, Checkpoints, Member, Metadata, System, Views
 from zoo.engines import check, choose, installed, prepare
 from zoo.errors import MachineError
@@ -389,12 +390,14 @@ def test_only_torch_compiles(other: str, tiny: System, test_set: TestSet, tmp_pa
 
 @pytest.mark.slow
 def test_compiled_predictions_are_kept_apart_and_say_so(
-    tiny: System, test_set: TestSet, kept: Path, tmp_path: Path
+    tiny: System, test_set: TestSet, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torch._dynamo.utils import counters
 
     (exact,) = predict([untrained(tiny, 0)], test_set)
     before = list(kept.glob("probabilities-*"))
+    monkeypatch.setattr(portions, "MOST_SHARDS", 1)
+    compiling.forget()
     counters.clear()
     code, said = predicted(test_set, tmp_path / "a.parquet", "--compile", "--drift", "0")
     if "torch.compile fails here" in said:
@@ -406,7 +409,9 @@ def test_compiled_predictions_are_kept_apart_and_say_so(
     assert "compiled" not in exact.metadata
     assert "Compiled by torch.compile." in found.notes
     assert "note: Compiled by torch.compile." in said.splitlines()
-    assert counters["stats"]["unique_graphs"] == 2, "each fold is compiled once"
+    assert counters["stats"]["unique_graphs"] == 1, (
+        "a member is compiled once for both folds and all portions"
+    )
     pairs = found.table.merge(exact.table, on=["image", "member", "fold"], suffixes=("", "_exact"))
     assert len(pairs) == 40
     assert (pairs["score"] - pairs["score_exact"]).abs().max() < 1e-5

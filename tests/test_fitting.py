@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from reports.fitting import blocks, fold
+from reports.fitting import NARROWEST, blocks, fold
 from reports.outputs import tables_on_screen
 from reports.render import Table, terminal
 
@@ -87,14 +88,60 @@ def test_each_cell_is_shown_once_and_names_in_each_block(
         )
 
 
-@given(
-    st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z", "M"]) | st.just(" ")),
-    st.integers(2, 60),
+LETTERS = st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.sampled_from(
+    " 1測量あ한\ufe0f\u0301❤"
 )
+
+
+@given(st.text(LETTERS), st.integers(-3, 60))
 def test_folding_loses_nothing(text: str, width: int) -> None:
     lines = fold(text, width)
     assert "".join("".join(lines).split()) == "".join(text.split())
-    assert max(map(cell_len, lines)) <= width
+    assert max(map(cell_len, lines)) <= max(width, 2)
+
+
+WIDE = st.lists(st.text("測量結果あいう한국어ab1.", min_size=1, max_size=14), min_size=1, max_size=5).map(
+    " ".join
+)
+
+
+@given(st.data(), st.integers(-3, 120))
+def test_lines_are_no_longer_than_the_terminal_and_nothing_is_left_out(
+    data: st.DataObject, width: int
+) -> None:
+    """Of wide letters too, and in terminals that have no room for words."""
+    count = data.draw(st.integers(1, 6))
+    one_row = st.lists(WIDE | CELLS, min_size=count, max_size=count)
+    headers, *rows = data.draw(st.lists(one_row, min_size=1, max_size=4))
+    align = "".join(data.draw(st.lists(st.sampled_from("lr"), min_size=count, max_size=count)))
+    found = blocks(headers, rows, align, width)
+    lines = [line for block in found for line in (*block.head, *block.body)]
+    assert max(map(cell_len, lines)) <= max(width, NARROWEST)
+    letters = Counter("".join(lines))
+    for letter, times in Counter("".join(cell for row in (headers, *rows) for cell in row)).items():
+        assert letter == " " or letters[letter] >= times, letter
+
+
+@pytest.mark.parametrize("width", range(1, 13))
+def test_a_terminal_of_few_letters_loses_none(width: int) -> None:
+    table = Table("A title", ("Name", "A"), (("first", "1.234"),), ("a note",), align="lr")
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    console.print(terminal([table]), crop=False)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert {"A", "title", "Name", "first", "1.234", "a", "note"} <= set(text.split())
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 70])
+def test_a_checksum_does_not_shred_the_name_beside_it(width: int) -> None:
+    (block,) = blocks(["System", "SHA-256"], [["First place", "0123456789abcdef" * 4]], "ll", width)
+    text = "\n".join(block.body)
+    assert "First place" in text
+    assert "".join(line[13:] for line in block.body).replace(" ", "") == "0123456789abcdef" * 4
+    assert max(map(cell_len, block.body)) <= width
+
+
+def test_an_interval_that_has_no_room_is_folded_between_its_figures() -> None:
+    assert fold("(0.773 to 0.857) ab", 10) == ["(0.773 to", "0.857) ab"]
 
 
 def test_what_fits_is_one_block_on_single_lines() -> None:
@@ -168,6 +215,7 @@ def test_where_there_is_no_terminal_tables_are_wide() -> None:
     wide = run(words, capture_output=True).stdout.splitlines()
     assert 120 < max(map(len, wide)) <= 200
     assert 60 < max(map(len, run(words, columns="80", capture_output=True).stdout.splitlines())) <= 80
+    assert run(words, columns="0", capture_output=True).stdout.splitlines() == wide, "it says nothing"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo terminal")

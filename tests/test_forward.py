@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from torch import nn
 from evaluate import forward as module
 from evaluate.forward import Forward
 from evaluate.transfers import Transfers
+from zoo import compiling
 from zoo.card import VIEWS, Member, Metadata
 from zoo.errors import MachineError
 
@@ -71,12 +74,23 @@ def several() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def compiler() -> None:
+def works() -> None:
     """Where torch.compile has what it needs."""
     try:
         torch.compile(lambda number: number + 1, dynamic=False)(torch.ones(3))
     except Exception as error:
         pytest.skip(f"needs what torch.compile needs: {error}")
+
+
+@pytest.fixture
+def compiler(works: None) -> Iterator[Counter[str]]:
+    """What is compiled is counted; nothing is known of other tests."""
+    from torch._dynamo.utils import counters
+
+    compiling.forget()
+    counters.clear()
+    yield counters["stats"]
+    compiling.forget()
 
 
 class Limited(Plain):
@@ -145,7 +159,7 @@ def test_rows_go_to_the_device_in_their_order_and_come_back() -> None:
 
 
 @pytest.mark.parametrize("features", [0, 5])
-def test_compiled_results_are_those_of_the_network(compiler: None, features: int) -> None:
+def test_compiled_results_are_those_of_the_network(compiler: Counter[str], features: int) -> None:
     """13 views in batches of 8: the second is filled up with three more, which nobody sees."""
     given = images(13)
     told = rows(13, features) if features else None
@@ -156,31 +170,106 @@ def test_compiled_results_are_those_of_the_network(compiler: None, features: int
     assert np.ptp(np.stack(eager), axis=0).max() > 1e-2, "a test that any constant would pass"
 
 
-def test_a_shape_is_compiled_once_for_all_batches_and_threads(several: None, compiler: None) -> None:
-    from torch._dynamo.utils import counters
-
+def test_a_shape_is_compiled_once_for_all_batches_and_threads(several: None, compiler: Counter[str]) -> None:
     found = ready(batch_size=4, compiled=True)
     assert found.streams == 2
-    counters.clear()
     for count in (1, 5, 13):
         found(images(count, crops=2), VIEWS)
-    assert counters["stats"]["unique_graphs"] == 1
+    assert compiler["unique_graphs"] == 1
 
 
-def test_many_networks_in_turn_are_all_compiled(compiler: None) -> None:
-    """torch gives up on the ninth network that has the same code, without a word."""
-    from torch._dynamo.utils import counters
-
-    given = images(2)
-    for seed in range(10):
-        counters.clear()
+def test_what_was_compiled_serves_other_folds_and_other_images(compiler: Counter[str]) -> None:
+    given = images(4)
+    for seed in (0, 1, 0, 2):
         found = np.stack(ready(seed=seed, batch_size=2, compiled=True)(given, VIEWS[:1]))
-        assert counters["stats"]["unique_graphs"] == 1, seed
         assert np.abs(found - np.stack(ready(seed=seed)(given, VIEWS[:1]))).max() < 1e-5
+        assert compiler["unique_graphs"] == 1, seed
+
+
+def test_networks_that_run_at_the_same_time_have_their_own_weights(compiler: Counter[str]) -> None:
+    given = images(4)
+    several = [ready(seed=seed, batch_size=2, compiled=True) for seed in range(3)]
+    for _ in range(2):
+        for seed, one in enumerate(several):
+            exact = np.stack(ready(seed=seed)(given, VIEWS[:1]))
+            assert np.abs(np.stack(one(given, VIEWS[:1])) - exact).max() < 1e-5
+
+
+@pytest.mark.parametrize("scale", [3.0, torch.tensor([1.0, 2.0, 3.0]), lambda x: 3 * x])
+def test_a_network_that_differs_in_more_than_its_weights_is_compiled_anew(
+    compiler: Counter[str], monkeypatch: pytest.MonkeyPatch, scale: Any
+) -> None:
+    """What a number, a tensor that is no buffer, or a function makes of the logits."""
+
+    class Scaled(Plain):
+        scale: Any = 1.0
+
+        def forward(self, image: torch.Tensor, *metadata: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(image, *metadata)
+            return self.scale(logits) if callable(self.scale) else self.scale * logits
+
+    monkeypatch.setattr(module, "prepare", lambda network, *_: network)
+    given = images(2)
+
+    def logits(scale: Any, compiled: bool) -> np.ndarray:
+        torch.manual_seed(0)
+        network = Scaled().eval()
+        network.scale = scale
+        options: dict[str, Any] = {"device": "cpu", "precision": "fp32", "batch_size": 2}
+        return np.stack(Forward(network, member(), **options, compiled=compiled)(given, VIEWS[:1]))
+
+    plain = logits(2.0, compiled=True)
+    assert np.abs(logits(scale, compiled=True) - logits(scale, compiled=False)).max() < 1e-5
+    assert np.abs(logits(scale, compiled=False) - plain).max() > 1e-2
+    assert np.abs(logits(2.0, compiled=True) - plain).max() < 1e-6
+
+
+def test_many_networks_in_turn_are_all_compiled_once(compiler: Counter[str]) -> None:
+    """torch by itself gives up on the ninth network that has the same code, without a word."""
+    given = images(2)
+    for _ in range(2):
+        for features in range(10):
+            told = rows(2, features) if features else None
+            found = np.stack(ready(features, batch_size=2, compiled=True)(given, VIEWS[:1], told))
+            assert np.abs(found - np.stack(ready(features)(given, VIEWS[:1], told))).max() < 1e-5
+    assert compiler["unique_graphs"] == 10
+
+
+def test_what_stays_compiled_takes_no_more_memory_than_it_may(
+    compiler: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = sum(each.nbytes for each in ready().network.state_dict().values())
+    monkeypatch.setattr(compiling, "KEPT_BYTES", 2.5 * weights)
+    given = images(2)
+    for features in (0, 1, 2, 3):
+        told = rows(2, features) if features else None
+        found = np.stack(ready(features, batch_size=2, compiled=True)(given, VIEWS[:1], told))
+        assert np.abs(found - np.stack(ready(features)(given, VIEWS[:1], told))).max() < 1e-5
+        assert len(compiling._residents) <= 2
+
+
+def test_warnings_are_caught_by_the_thread_that_waits(
+    several: None, compiler: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is caught is of the whole process: two threads that come and go would leave each other's filters behind."""
+    catch, seen = warnings.catch_warnings, []
+
+    def spied(**options: Any) -> warnings.catch_warnings:
+        if sys._getframe(1).f_globals["__name__"].partition(".")[0] in ("zoo", "evaluate"):
+            seen.append(threading.current_thread())
+        return catch(**options)
+
+    monkeypatch.setattr(warnings, "catch_warnings", spied)
+    before = list(warnings.filters)
+    found = ready(batch_size=2, compiled=True)
+    found(images(8), VIEWS[:2])
+    assert compiler["unique_graphs"] == 1
+    assert set(seen) == {threading.current_thread()}
+    assert list(warnings.filters) == before
 
 
 def test_a_compiled_batch_that_does_not_fit_is_halved(
-    compiler: None, monkeypatch: pytest.MonkeyPatch
+    compiler: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from zoo.compiling import Compiled
 
@@ -203,7 +292,7 @@ def test_a_compiled_batch_that_does_not_fit_is_halved(
     assert len(found(given[:1], VIEWS[:1])[0]) == 1
 
 
-def test_lower_precision_is_compiled_too(compiler: None) -> None:
+def test_lower_precision_is_compiled_too(compiler: Counter[str]) -> None:
     given = images(5)
     exact = np.stack(ready()(given, VIEWS[:1]))
     found = np.stack(ready(compiled=True, precision="bf16")(given, VIEWS[:1]))

@@ -29,7 +29,8 @@ from evaluate.predict import predict
 from evaluate.predictions import write_predictions
 from evaluate.stores import Store
 from evaluate.testset import TestSet, read_test_set
-from evaluate.units import How, code, networks, units
+from evaluate.units import How, code, networks
+from evaluate.work import Work
 from zoo.card import System
 from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
 
@@ -246,7 +247,7 @@ def test_a_task_that_comes_back_after_its_time_limit_goes_on(
     how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")
     (network,) = networks(untrained(small_system(), 0, folds=[0]), how)
     task = Task(
-        units=tuple(units(network, test_set.images, None)),
+        units=tuple(Work(images=test_set.images, networks=(network,), features=(None,)).units(0)),
         store=Store(location=str(kept)),
         threads=1,
         paths=(),

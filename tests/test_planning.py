@@ -23,6 +23,7 @@ from benchmarks.lines import lines
 from benchmarks.results import Row
 from evaluate.jobs import untrained
 from evaluate.launchers.local import Local
+from evaluate.launchers.processes import Processes
 from evaluate.planning import Machines, Networks, Overhead, longest, planned, result_bytes
 from evaluate.portions import portions
 from evaluate.predict import predict
@@ -30,8 +31,9 @@ from evaluate.preprocess import Geometry
 from evaluate.results import Result, Took, encoded
 from evaluate.testimages import TestImage
 from evaluate.testset import TestSet, read_test_set
-from evaluate.units import SHARD, How, networks, units
-from reports import base, profiling
+from evaluate.units import SHARD, How, Unit, networks
+from evaluate.work import Work
+from reports import base, plan_tables, profiling
 from zoo.card import Member, System, Views
 
 GEOMETRY = Geometry(resize=384, side=384, interpolation="linear", antialias=False, crops=1)
@@ -92,7 +94,8 @@ def test_a_plan_has_the_portions_that_a_run_makes(images, folds, processes) -> N
         TestImage(id=str(number), path=Path(f"{number}.jpg"), sha256=f"{number:064d}", size=1)
         for number in range(images)
     ]
-    made = portions([unit for each in several for unit in units(each, all_images, None)], processes)
+    work = Work(images=all_images, networks=tuple(several), features=(None,) * folds)
+    made = portions([unit for index in range(folds) for unit in work.units(index)], processes)
     own = msgspec.structs.replace(member(folds=folds), geometry=first.geometry)
     machines = Machines(launcher="ray", nodes=1, processes=processes)
     found = planned("sge_b3", [own], images, machines)
@@ -182,6 +185,66 @@ def test_times_of_another_processor_are_told(small: System, test_set: TestSet, k
     assert found["basis"] == "operations", "a broken file says nothing"
 
 
+@pytest.mark.usefixtures("kept")
+def test_loading_that_is_known_of_some_members_is_not_shown_as_the_whole(
+    small: System, test_set: TestSet
+) -> None:
+    other = msgspec.structs.replace(small.members[0], name="other", size=48)
+    two = zoo.register(
+        msgspec.structs.replace(small, name="two", title="Two", members=(*small.members, other))
+    )
+    try:
+        before = run("plan", "two", *WORDS).stdout
+        predict([untrained(two, 0, members=["small"])], test_set, launcher=Local(1))
+        (found,) = json.loads(run("plan", "two", *WORDS, "--json").stdout)
+        shown = run("plan", "two", *WORDS).stdout
+    finally:
+        zoo.unregister("two")
+    first, second = found["networks"]
+    assert first["loading_s"] > 0
+    assert second["loading_s"] is None
+    assert found["loading_members"] == 1
+    assert f"{plan_tables.hours(found['loading_hours'])} (1 of 2 members)" in shown
+    assert "(0 of" not in before
+    for each in (before, shown):
+        assert "Hours are without making networks where that was not measured" in each
+
+
+@pytest.mark.usefixtures("kept")
+def test_times_of_other_threads_are_scaled_and_it_is_said(
+    small: System, test_set: TestSet, kept: Path
+) -> None:
+    predict([untrained(small, 0)], test_set, launcher=Local(1))
+    (file,) = kept.glob("unit-times-*")
+    (timing,) = json.loads(file.read_bytes())
+    two = {**timing, "threads": 2, "seconds": 80.0, "images": 80, "loading": 6.0, "loads": 2}
+    file.write_text(json.dumps([two]))
+    words = ("plan", "small", "--images", 1000, "--device", "cpu", "--launcher", "ray")
+
+    def planned_with(*more: object) -> tuple[dict[str, Any], str]:
+        (found,) = json.loads(run(*words, *more, "--json").stdout)
+        return found, " ".join(run(*words, *more).stdout.split())
+
+    found, shown = planned_with()
+    assert (found["threads"], found["networks"][0]["image_s"]) == (2, 1.0)
+    assert found["networks"][0]["scaled_from"] is None
+    assert "with 2 threads (predict --cpus 2)" in shown
+    assert "caled" not in shown
+    found, shown = planned_with("--cpus", 8)
+    assert (found["threads"], found["networks"][0]["image_s"]) == (8, 0.25)
+    assert found["networks"][0]["loading_s"] == 3.0, "making a network is not quicker with more threads"
+    assert found["networks"][0]["scaled_from"] == 2
+    assert found["source"] == "measured: predict of 40 images, 2 threads, scaled to 8 threads"
+    assert "Scaled: twice the threads are taken to need half the time" in shown
+    file.write_text(json.dumps([two, {**two, "threads": 8, "seconds": 16.0, "images": 32}]))
+    found, shown = planned_with("--cpus", 8)
+    assert (found["networks"][0]["image_s"], found["networks"][0]["scaled_from"]) == (0.5, None)
+    assert "caled" not in shown
+    local = ("plan", "small", "--images", 1000, "--device", "cpu", "--processes", 2, "--json")
+    (found,) = json.loads(run(*local).stdout)
+    assert found["threads"] == Processes(2).threads, "they share the cores of this machine"
+
+
 def profile_row(system: str, **changes: Any) -> dict[str, Any]:
     usual = {
         "device": "cpu",
@@ -209,7 +272,7 @@ def test_a_plan_takes_a_profile_where_predict_has_measured_nothing(small: System
     path = tmp_path / "record.json"
     path.write_text(json.dumps(record))
     (found,) = json.loads(run("plan", "small", *WORDS, "--counts", path, "--device", "cpu", "--json").stdout)
-    assert found["source"] == "measured: profile, throughput, noisy, busy on Another CPU"
+    assert found["source"] == "measured: profile, throughput, 2 threads, noisy, busy on Another CPU"
     assert found["networks"][0]["image_s"] == pytest.approx(2 / 20), "two views"
     asked = profiling.Asked(
         scenarios=("throughput",),
@@ -224,7 +287,8 @@ def test_a_plan_takes_a_profile_where_predict_has_measured_nothing(small: System
     reading = {"batch": 8, "images": 16, "samples_ms": [400.0, 400.0, 300.0]}
     profiling.Store(profiling._cache()).keep(taker.name(line.cell), reading)
     (found,) = json.loads(run("plan", "small", *WORDS, "--device", "cpu", "--json").stdout)
-    assert found["source"] == "measured: profile, throughput, quick"
+    threads = line.cell.variant.threads
+    assert found["source"] == f"measured: profile, throughput, {threads} thread{'s' * (threads > 1)}, quick"
     assert found["networks"][0]["image_s"] == pytest.approx(2 * 0.2 / 8)
 
 
@@ -233,9 +297,10 @@ def test_a_plan_takes_a_profile_where_predict_has_measured_nothing(small: System
     [
         (("--nodes", "8"), "--nodes is of a run of predict; say on how many images: --images 400000"),
         (("--price", "2"), "--price is of a run of predict"),
-        (("--images", "0"), "0 images leave nothing to plan"),
-        (("--images", "nowhere"), "Directory 'nowhere' does not exist"),
-        (("--images", "-4"), "Directory '-4' does not exist"),
+        (("--cpus", "2"), "--cpus is of a run of predict"),
+        (("--images", "100", "--cpus", "2"), "--cpus and --gpus are for --launcher ray or slurm"),
+        (("--images", "100", "--launcher", "ray", "--device", "cuda", "--cpus", "2"), "--cpus 2: networks would run on GPUs"),
+        *((("--images", wrong), f"{wrong!r}: a number of images is whole and at least 1") for wrong in ("0", "-4", "1e6", "400,000", "2.5")),
         (("--images", "100", "--nodes", "2"), "--nodes 2: --launcher local is one machine; choose ray or slurm"),
         (("--images", "100", "--launcher", "ray", "--nodes", "8", "--processes", "4"), "--processes 4: 4 of 8 nodes would have nothing to do"),
         (("--images", "100", "--scenario", "latency"), "--scenario says how profile measures"),
@@ -258,3 +323,46 @@ def test_a_folder_whose_name_is_a_number_is_the_folder(
     assert done.exit_code == 0, done.output
     assert "rows, about" in done.stdout
     assert "Plan: 13 images" in run("plan", "sge_b3", "--images", "13").stdout
+
+
+def test_a_folder_that_is_not_there_is_a_missing_input() -> None:
+    done = run("plan", "sge_b3", "--images", "nowhere")
+    assert done.exit_code == 3, done.output
+    assert "nowhere: there is no such folder (--images)" in " ".join(done.stderr.split())
+
+
+@given(
+    images=some.integers(1, 4000),
+    folds=some.integers(1, 6),
+    processes=some.integers(1, 5),
+    slurm=some.booleans(),
+)
+def test_networks_are_made_as_often_as_a_run_makes_them(images, folds, processes, slurm) -> None:
+    """One process, or tasks of Slurm: there it is known beforehand which portions follow each other."""
+    if not slurm:
+        processes = 1
+    how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")
+    (first,) = networks(untrained(zoo.card("sge_b3"), 0, folds=[0]), how)
+    several = [msgspec.structs.replace(first, key=str(number)) for number in range(folds)]
+    image = TestImage(id="1", path=Path("1.jpg"), sha256="", size=1)
+    own = msgspec.structs.replace(member(folds=folds, loading_s=3600.0), geometry=first.geometry)
+    machines = Machines(launcher="slurm" if slurm else "ray", nodes=1, processes=processes)
+    found = planned("sge_b3", [own], images, machines)
+    shards = [
+        Unit(network=each, start=start, images=(image,), features=None, name=f"{each.key} {start}")
+        for start in range(0, images, SHARD)
+        for each in several
+    ]
+    cut = portions(shards, processes)
+    assert len(cut) == found.portions
+    made = 0
+    for number in range(processes):
+        units = [unit for portion in cut[number::processes] for unit in portion]
+        joined = [unit.network.key for portion in portions(units, 1) for unit in portion]
+        made += sum(a != b for a, b in zip(["", *joined], joined, strict=False))
+    assert found.loading_hours is not None
+    # Tasks that have less to do than the first make networks less often.
+    assert made <= found.loading_hours * (1 + 1e-9)
+    whole = all(len({unit.network.key for unit in portion}) == folds for portion in cut)
+    if whole and found.portions % processes == 0:
+        assert made == pytest.approx(found.loading_hours)

@@ -14,7 +14,8 @@ from evaluate import portions as package
 from evaluate.jobs import untrained
 from evaluate.portions import portions, size
 from evaluate.testimages import TestImage
-from evaluate.units import SHARD, How, Network, Unit, networks, units
+from evaluate.units import SHARD, How, Network, Unit, networks
+from evaluate.work import Work
 
 HOW = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")
 
@@ -24,6 +25,11 @@ def images(count: int) -> list[TestImage]:
         TestImage(id=f"I_{number}", path=Path(f"{number}.jpg"), sha256=f"{number:064d}", size=1)
         for number in range(count)
     ]
+
+
+def units(networks: list[Network], images: list[TestImage]) -> list[Unit]:
+    work = Work(images=images, networks=tuple(networks), features=(None,) * len(networks))
+    return [unit for index in range(len(networks)) for unit in work.units(index)]
 
 
 def made(folds: int) -> list[Network]:
@@ -39,7 +45,7 @@ def made(folds: int) -> list[Network]:
     seed=some.randoms(use_true_random=False),
 )
 def test_every_unit_is_in_one_portion_and_memory_is_bounded(count, folds, slots, shard_fit, seed) -> None:
-    every = [unit for network in made(folds) for unit in units(network, images(count), None)]
+    every = units(made(folds), images(count))
     left = seed.sample(every, seed.randint(1, len(every)))
     pixels = SHARD * left[0].network.geometry.bytes
     with pytest.MonkeyPatch.context() as patch:
@@ -67,7 +73,7 @@ def test_a_portion_fits_in_memory_and_there_are_enough(shards, networks, pixels,
 
 
 def test_an_image_is_in_one_portion_where_there_are_enough_of_them() -> None:
-    every = [unit for network in made(5) for unit in units(network, images(640), None)]
+    every = units(made(5), images(640))
     found = portions(every, 2)
     starts = [{unit.start for unit in portion} for portion in found]
     assert sum(map(len, starts)) == len(set.union(*starts)), "an image would be decoded twice"
@@ -79,8 +85,7 @@ def test_the_name_of_a_unit_says_what_decides_its_result(tmp_path: Path) -> None
 
     def name(images: list[TestImage], how: How = HOW, seed: int = 0, fold: int = 0, views: int = 10) -> str:
         (network,) = networks(untrained(card, seed, folds=[fold], number_of_views=views), how)
-        found: Unit = next(units(network, images, None))
-        return found.name
+        return units([network], images)[0].name
 
     usual = name(images(3))
     moved = [msgspec.structs.replace(image, path=tmp_path / "x.jpg", id="other") for image in images(3)]

@@ -135,7 +135,8 @@ def verify(
             yield Check(name=name, state="ok" if same else "changed", path=path, sha256=found, entry=entry)
         elif not name and (system is None or identify(system, path)):
             yield Check(name=place, state="unknown", path=path, sha256=sha256(path))
-    step("reading files", len(paths), len(paths))
+    if paths:
+        step("reading files", len(paths), len(paths))
     for name in wanted.files:
         if name in ours - met:
             yield Check(name=name, state="missing", entry=wanted.files[name])

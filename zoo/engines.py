@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable
 from functools import cache as memoised
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 Engine = Literal["auto", "torch", "onnxruntime", "openvino"]
 Library = Literal["torch", "onnxruntime", "openvino"]
-
-ENGINES: tuple[str, ...] = get_args(Engine)
-"""What may be asked for; `auto` is one of the others, by the rule of `choose`."""
 
 WORTH_EXPORTING = 500
 """Forward passes of one network from which `auto` takes an engine that needs an export.

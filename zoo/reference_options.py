@@ -26,8 +26,6 @@ OPTIONS: dict[str, str] = {
 }
 """What may stand after a comma, and what it means."""
 
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
 
 def split(rest: str, name: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """The target of a reference, and its options."""

@@ -11,7 +11,7 @@ import ctypes
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from zoo.errors import MachineError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-
-PRECISIONS: tuple[str, ...] = get_args(Precision)
 """Single precision; TensorFloat-32 (CUDA only); autocast to bfloat16; autocast to half precision."""
 
 AnyNetwork = TypeVar("AnyNetwork", bound="nn.Module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from reports.commands.base import There
 from reports.terminal import print_json, print_tables
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,19 +28,25 @@ _OF_PROFILE = (
 )
 """What says how `profile` measures, and nothing of a run of `predict`."""
 
-_OF_RUN = ("launcher", "nodes", "processes", "price", "results", "image_mb")
+_OF_RUN = ("launcher", "nodes", "processes", "cpus", "price", "results", "image_mb")
+
+_NUMBER = re.compile(r"[-+]?[\d.,_ ]*\d[\d.,_]*(?:e[-+]?\d+)?", re.IGNORECASE)
+"""What is meant as a number, whole or not."""
 
 
-class _FolderOrNumber(click.Path):
+class _FolderOrNumber(There):
     """A folder that is there, or a number; a folder whose name is a number is the folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, int):
             return value
-        if str(value).isdecimal() and not Path(value).exists():
-            if not int(value):
-                self.fail("0 images leave nothing to plan", param, ctx)
-            return int(value)
+        if not Path(value).exists():
+            if str(value).isdecimal() and int(value):
+                return int(value)
+            if _NUMBER.fullmatch(str(value)):
+                self.fail(
+                    f"{value!r}: a number of images is whole and at least 1, such as 400000", param, ctx
+                )
         return super().convert(value, param, ctx)
 
 
@@ -48,10 +56,11 @@ def run_options(command: F) -> F:
         click.option("--image-mb", type=click.FloatRange(min=0, min_open=True), metavar="MB", help="Mean size of an image's file, with a number of images.  [default: that of earlier runs]"),
         click.option("--results", default="", metavar="DIR|URL", help="Where earlier runs of predict kept their work, and how long it took.  [default: the cache folder]"),
         click.option("--price", type=click.FloatRange(min=0), help="Of one node for an hour, with a number of images."),
+        click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Cores of a process, with ray or slurm, where networks run on CPUs.  [default: as many as were timed]"),
         click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Processes that compute at a time, on all nodes together.  [default: one for each node]"),
         click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Machines, with a number of images."),
         click.option("--launcher", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True, help="Where networks would run, with a number of images."),
-        click.option("--images", type=_FolderOrNumber(exists=True, file_okay=False, path_type=Path), metavar="DIR|N", help="Folder of real images for profile; or a number of images: then a run of predict on so many is planned."),
+        click.option("--images", type=_FolderOrNumber(file_okay=False), metavar="DIR|N", help="Folder of real images for profile; or a number of images: then a run of predict on so many is planned."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -81,18 +90,25 @@ def check(context: click.Context, number: bool) -> None:
 
 def plan_run(
     images: int, *, as_json: bool, base: Any, builder: Callable[[str], str | None], asked: dict[str, Any],
-    launcher: Any, nodes: int, processes: int | None, price: float | None, results: str, image_mb: float | None,
+    launcher: Any, nodes: int, processes: int | None, cpus: int | None, price: float | None, results: str,
+    image_mb: float | None,
 ) -> None:  # fmt: skip
     """Plans a run of `predict`, and prints it.
 
     Raises:
         UsageError: What is asked for does not go together.
     """
+    import msgspec
+
+    from evaluate.launchers.opening import Launching
+    from evaluate.launchers.processes import Processes
     from evaluate.planning import Machines
     from evaluate.stores import Store
-    from reports.planning import Way, plan, tables
+    from reports.plan_tables import tables
+    from reports.planning import Way, plan
     from zoo.errors import UsageError
 
+    Launching(launcher=launcher, cpus=cpus).check()
     if launcher == "local" and nodes > 1:
         raise UsageError(f"--nodes {nodes}: --launcher local is one machine; choose ray or slurm")
     if processes is not None and processes < nodes:
@@ -108,7 +124,15 @@ def plan_run(
         precision=asked["precisions"][0],
         engine=asked["engines"][0],
         batch_size=asked["batch"],
+        threads=cpus,
     )
+    if way.where == "cpu" and launcher == "local" and machines.processes > 1:
+        # They share the cores of this machine.
+        way = msgspec.structs.replace(way, threads=Processes(machines.processes).threads)
+    if way.where == "cuda" and cpus is not None:
+        raise UsageError(
+            f"--cpus {cpus}: networks would run on GPUs, whose times do not go by cores; leave it out"
+        )
     found = plan(
         base, images, machines, way, member=asked["member"], store=Store(location=results),
         image_bytes=None if image_mb is None else image_mb * 1e6, builder=builder,

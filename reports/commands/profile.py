@@ -140,7 +140,7 @@ def profile(
 @click.pass_context
 def plan(
     context: click.Context, /, images: Path | int | None, launcher: str, nodes: int, processes: int | None,
-    price: float | None, results: str, image_mb: float | None, as_json: bool, repeat: int, **asked: Any,
+    cpus: int | None, price: float | None, results: str, image_mb: float | None, as_json: bool, repeat: int, **asked: Any,
 ) -> None:  # fmt: skip
     """Show what `profile` would measure, or what `predict` on a number of images takes, before anything runs.
 
@@ -158,7 +158,7 @@ def plan(
         made, _, builder = _profile_base(images=None, **asked)
         plan_run(
             images, as_json=as_json, base=made, builder=builder, asked=asked, launcher=launcher, nodes=nodes,
-            processes=processes, price=price, results=results, image_mb=image_mb,
+            processes=processes, cpus=cpus, price=price, results=results, image_mb=image_mb,
         )  # fmt: skip
         return
     from reports.profiling import plan as entries

@@ -120,7 +120,7 @@ def weights_verify(context: click.Context, /, folder: Path, system: str | None, 
     """Check the trained files in FOLDER (here by default) by their checksums.
 
     Each file is ok, changed, unknown (not in the manifest) or missing; the exit code is 3 where
-    one is changed or missing.
+    one is changed or missing, and where there is none.
 
     \b
     Examples:
@@ -130,6 +130,7 @@ def weights_verify(context: click.Context, /, folder: Path, system: str | None, 
     import zoo
     from reports.weights import verified
     from weights.checksums import manifest, pin, verify, write_new
+    from zoo.errors import CheckpointError
 
     card = zoo.card(system) if system else None
     if target:
@@ -147,8 +148,11 @@ def weights_verify(context: click.Context, /, folder: Path, system: str | None, 
         checks = list(verify(folder, known, card, step=step))
     if as_json:
         print_json(checks)
-    else:
+    elif checks:
         print_tables([verified(checks, folder, known)])
+    if not checks:
+        of = f" of {card.name}" if card else ""
+        raise CheckpointError(f"{folder}: no trained files{of} in it, so nothing was verified")
     if any(check.state in ("changed", "missing") for check in checks):
         context.exit(3)
 
