@@ -28,6 +28,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -183,7 +184,7 @@ def decoders(images: Path, system: str, device: str) -> dict[str, Any]:
     import torch
 
     import zoo
-    from evaluate.decoding import decoding
+    from evaluate.decoding import Decoder
     from evaluate.images import decode
     from evaluate.launchers.base import cores
     from evaluate.preprocess import Geometry
@@ -192,9 +193,9 @@ def decoders(images: Path, system: str, device: str) -> dict[str, Any]:
     card = zoo.card(system)
     geometry = Geometry.of(card.members[0], card.views)
     found = read_test_set(images, workers=cores()).images
-    with decoding(cores()) as start:
+    with closing(Decoder(cores())) as decoder:
         before = time.perf_counter()
-        ready = start({index: (image, [geometry]) for index, image in enumerate(found)})
+        ready = decoder.start({index: (image, [geometry]) for index, image in enumerate(found)})
         for index in range(len(found)):
             ready(index)
         threads = len(found) / (time.perf_counter() - before)
