@@ -1,4 +1,4 @@
-"""Computes units, in whatever process this is: one network in memory at a time, each image decoded once.
+"""Computes units, in whatever process this is: one network on the device at a time, each image decoded once.
 
 The next portion's images are decoded while networks run on this one's, and a network stays for the next
 portion where that begins with it. A GPU is given its next units before the last ones' results are waited for.
@@ -11,10 +11,11 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from itertools import chain, groupby
-from typing import Literal
+from itertools import chain, groupby, zip_longest
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -32,12 +33,20 @@ from zoo.errors import MachineError
 from zoo.processor import processor
 from zoo.runtime import tune_allocator
 
+if TYPE_CHECKING:
+    from torch import nn
+
 AHEAD: dict[Literal["cpu", "cuda"], int] = {"cpu": 0, "cuda": 1}
 """What a device has to do beyond the units whose results are waited for: what keeps a GPU busy meanwhile."""
 
 TOGETHER: dict[Literal["cpu", "cuda"], bool] = {"cpu": False, "cuda": True}
 """Whether a batch is filled across units. A CPU needs no large ones, and its results are the same to the last bit
 whatever is computed beside them."""
+
+
+MADE_AHEAD: dict[Literal["cpu", "cuda"], bool] = {"cpu": False, "cuda": True}
+"""Whether the next network is made on the CPU while this one computes. It takes a good half of a second, in which a
+GPU would wait; on a CPU it would take the cores from this one."""
 
 
 class Computed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -61,14 +70,17 @@ class Computer:
     def __init__(self, workers: int) -> None:
         self._decoder = Decoder(workers)
         self._ahead: tuple[Wanted, Decoding] | None = None
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="make")
+        self._next: tuple[str, Future[nn.Module]] | None = None
         self._last: tuple[str, Forward | Exception] | None = None
         self._loading = 0.0
         self._free = 0.0
         tune_allocator()
 
     def close(self) -> None:
-        """Ends the threads that decode."""
+        """Ends the threads that decode and make."""
         self._decoder.close()
+        self._maker.shutdown(wait=True, cancel_futures=True)
 
     def __call__(self, portions: Iterable[Portion], after: Portion = ()) -> Generator[Computed]:
         """Each unit as soon as it is done. One that fails is handed out with its error, and the others go on.
@@ -79,13 +91,15 @@ class Computer:
         """
         begun: deque[_Wait] = deque()
         for portion, pixels in self._decoded(portions, after):
-            for key, same in groupby(portion, key=lambda unit: unit.network.key):
-                units = tuple(same)
+            runs = [tuple(same) for _, same in groupby(portion, key=lambda unit: unit.network.key)]
+            for units, coming in zip_longest(runs, runs[1:]):
                 # One network is in memory at a time, and the time of making one is nobody else's.
-                while begun and self._last and self._last[0] != key:
+                while begun and self._last and self._last[0] != units[0].network.key:
                     yield from begun.popleft()()
                 for some in self._batches(units):
                     begun.append(self._begun(some, pixels))
+                    if coming:
+                        self._make(coming[0].network)
                     while len(begun) > AHEAD[some[0].network.how.device]:
                         yield from begun.popleft()()
         while begun:
@@ -169,12 +183,39 @@ class Computer:
             begun = time.perf_counter()
             # The last one goes before the next is made.
             self._last = None
-            self._last = wanted.key, _made(wanted, units)
+            self._last = wanted.key, self._made(wanted, units)
             self._loading = time.perf_counter() - begun
         found = self._last[1]
         if isinstance(found, Exception):
             raise found
         return found
+
+    def _make(self, wanted: Network) -> None:
+        """Begins to make the network that comes next."""
+        if MADE_AHEAD[wanted.how.device] and (self._next is None or self._next[0] != wanted.key):
+            self._next = wanted.key, self._maker.submit(_network, wanted)
+
+    def _made(self, wanted: Network, units: int) -> Forward | Exception:
+        """The network, ready to run; or why it cannot be, which its next unit need not find out again."""
+        ahead, self._next = self._next, None
+        try:
+            _check_gpu(wanted.how)
+            return Forward(
+                ahead[1].result() if ahead and ahead[0] == wanted.key else _network(wanted),
+                wanted.training.member,
+                device=wanted.how.device,
+                precision=wanted.how.precision,
+                batch_size=wanted.how.batch_size,
+                most=units * SHARD * wanted.views.distinct,
+                engine=wanted.how.engine,
+                compiled=wanted.how.compiled,
+            )
+        except Exception as error:
+            return error
+
+
+def _network(wanted: Network) -> nn.Module:
+    return network(wanted.training, builder(wanted))
 
 
 def _took(how: How, seconds: float, loading: float) -> Took:
@@ -195,24 +236,6 @@ def _images(portion: Portion) -> Wanted:
         for index, image in enumerate(unit.images, unit.start):
             found.setdefault(index, (image, set()))[1].add(unit.network.geometry)
     return found
-
-
-def _made(wanted: Network, units: int) -> Forward | Exception:
-    """The network, ready to run; or why it cannot be, which its next unit need not find out again."""
-    try:
-        _check_gpu(wanted.how)
-        return Forward(
-            network(wanted.training, builder(wanted)),
-            wanted.training.member,
-            device=wanted.how.device,
-            precision=wanted.how.precision,
-            batch_size=wanted.how.batch_size,
-            most=units * SHARD * wanted.views.distinct,
-            engine=wanted.how.engine,
-            compiled=wanted.how.compiled,
-        )
-    except Exception as error:
-        return error
 
 
 def _check_gpu(how: How) -> None:

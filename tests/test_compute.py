@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -161,6 +162,34 @@ def test_a_batch_filled_across_units_gives_each_unit_its_own(
         assert one.result.took
         assert one.result.took.seconds > 0
     assert [each.result.took.loading > 0 for each in found] == [True, False, False] * 2
+
+
+def test_the_next_network_is_made_while_this_one_computes(
+    small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = portions(every(small_system(folds=3), test_set), 1)
+    expected = probabilities(list(Computer(1)(work)))
+    monkeypatch.setitem(compute.MADE_AHEAD, "cpu", True)
+    made: list[tuple[int, bool]] = []
+    make = compute.network
+
+    def noted(training: Any, build: Any) -> Any:
+        made.append((training.fold, threading.current_thread() is threading.main_thread()))
+        if training.fold == 2:
+            raise MachineError("no such file")
+        return make(training, build)
+
+    monkeypatch.setattr(compute, "network", noted)
+    with closing(Computer(1)) as computer:
+        computed = computer(work)
+        found = [next(computed) for _ in range(2)]
+        while len(made) < 2:  # The second, while the first has a unit to go.
+            time.sleep(0.001)
+        found += list(computed)
+    assert made == [(0, True), (1, False), (2, False)]
+    assert probabilities(found) == dict(list(expected.items())[:6])
+    assert ["no such file" in str(each.error) for each in found] == [False] * 6 + [True] * 3
+    assert not [each for each in threading.enumerate() if each.name.startswith(("make", "decode"))]
 
 
 def test_metadata_of_several_units_go_with_their_images(
