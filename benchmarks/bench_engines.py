@@ -234,7 +234,7 @@ def _drift(scores: list[float], exact: list[float] | None, some: Any) -> str:
         )
         for values in (scores, exact)
     )  # fmt: skip
-    one = moved(own, reference, some.labels)
+    one = moved([own.table], reference, some.labels)
     auc = f"n/a ({one.auc_reason})"
     if one.auc_difference is not None:
         auc = f"{one.auc_difference:+.4f}"

@@ -6,6 +6,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -168,7 +169,7 @@ def decoders(images: Path, system: str, device: str) -> dict[str, Any]:
     import torch
 
     import zoo
-    from evaluate.decoding import decoding
+    from evaluate.decoding import Decoder
     from evaluate.images import decode
     from evaluate.launchers.base import cores
     from evaluate.preprocess import Geometry
@@ -177,9 +178,9 @@ def decoders(images: Path, system: str, device: str) -> dict[str, Any]:
     card = zoo.card(system)
     geometry = Geometry.of(card.members[0], card.views)
     found = read_test_set(images, workers=cores()).images
-    with decoding(cores()) as start:
+    with closing(Decoder(cores())) as decoder:
         before = time.perf_counter()
-        ready = start({index: (image, [geometry]) for index, image in enumerate(found)})
+        ready = decoder.start({index: (image, [geometry]) for index, image in enumerate(found)})
         for index in range(len(found)):
             ready(index)
         threads = len(found) / (time.perf_counter() - before)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -33,6 +34,25 @@ def blend(members: Mapping[str, Floats], how: Literal["mean", "rank_mean"]) -> F
         over_folds = [percentile_rank(scores) for scores in over_folds]
     blended: Floats = np.stack(over_folds).mean(axis=0)
     return blended
+
+
+def blend_in_turn(trainings: Iterable[tuple[str, Floats]], how: Literal["mean", "rank_mean"]) -> Floats:
+    """As `blend`, of scores that come one training after another: in memory are one sum for each member.
+
+    Args:
+        trainings: The member of each, and its scores, shape (images,); all on the same images.
+        how: As of `blend`.
+
+    >>> blend_in_turn([("a", np.array([0.1, 0.9])), ("b", np.array([0.6, 0.4])), ("a", np.array([0.3, 0.7]))],
+    ...     "mean").round(3).tolist()
+    [0.4, 0.6]
+    """
+    sums: dict[str, Floats] = {}
+    folds: Counter[str] = Counter()
+    for member, scores in trainings:
+        sums[member] = sums[member] + scores if member in sums else scores
+        folds[member] += 1
+    return blend({member: (total / folds[member])[:, None] for member, total in sums.items()}, how)
 
 
 def percentile_rank(scores: Floats) -> Floats:

@@ -1,22 +1,27 @@
-"""Computes units, in whatever process this is: one network in memory at a time, each image decoded once.
+"""Computes units, in whatever process this is: one network on the device at a time, each image decoded once.
 
 The next portion's images are decoded while networks run on this one's, and a network stays for the next
-portion where that begins with it. A GPU is given its next unit before the last one's results are waited for.
+portion where that begins with it. A GPU is given its next units before the last ones' results are waited for.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from typing import Literal
+from itertools import chain, groupby, zip_longest
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import numpy as np
 
 from evaluate import views
-from evaluate.decoding import Wait, Wanted, decoding
+from evaluate.decoding import Decoder, Decoding, Wanted
 from evaluate.forward import Forward, Logits
 from evaluate.loading import network
 from evaluate.portions import Portion
@@ -28,8 +33,20 @@ from zoo.errors import MachineError
 from zoo.processor import processor
 from zoo.runtime import tune_allocator
 
+if TYPE_CHECKING:
+    from torch import nn
+
 AHEAD: dict[Literal["cpu", "cuda"], int] = {"cpu": 0, "cuda": 1}
-"""Units that a device has to do beyond the one whose result is waited for: what keeps a GPU busy meanwhile."""
+"""What a device has to do beyond the units whose results are waited for: what keeps a GPU busy meanwhile."""
+
+TOGETHER: dict[Literal["cpu", "cuda"], bool] = {"cpu": False, "cuda": True}
+"""Whether a batch is filled across units. A CPU needs no large ones, and its results are the same to the last bit
+whatever is computed beside them."""
+
+
+MADE_AHEAD: dict[Literal["cpu", "cuda"], bool] = {"cpu": False, "cuda": True}
+"""Whether the next network is made on the CPU while this one computes. It takes a good half of a second, in which a
+GPU would wait; on a CPU it would take the cores from this one."""
 
 
 class Computed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -40,7 +57,7 @@ class Computed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     error: Exception | None = None
 
 
-_Wait = Callable[[], Computed]
+_Wait = Callable[[], list[Computed]]
 
 
 class Computer:
@@ -51,60 +68,154 @@ class Computer:
     """
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers
+        self._decoder = Decoder(workers)
+        self._ahead: tuple[Wanted, Decoding] | None = None
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="make")
+        self._next: tuple[str, Future[nn.Module]] | None = None
         self._last: tuple[str, Forward | Exception] | None = None
+        self._loading = 0.0
         self._free = 0.0
         tune_allocator()
 
-    def __call__(self, portions: Iterable[Portion]) -> Generator[Computed]:
-        """Each unit as soon as it is done. One that fails is handed out with its error, and the others go on."""
-        with decoding(self.workers) as start:
-            begun: deque[_Wait] = deque()
-            for unit, pixels in _in_order(portions, start):
+    def close(self) -> None:
+        """Ends the threads that decode and make."""
+        self._decoder.close()
+        self._maker.shutdown(wait=True, cancel_futures=True)
+
+    def __call__(self, portions: Iterable[Portion], after: Portion = ()) -> Generator[Computed]:
+        """Each unit as soon as it is done. One that fails is handed out with its error, and the others go on.
+
+        Args:
+            portions: They are taken one before they are computed.
+            after: What the next call is likely to be given: its images are decoded meanwhile.
+        """
+        begun: deque[_Wait] = deque()
+        for portion, pixels in self._decoded(portions, after):
+            runs = [tuple(same) for _, same in groupby(portion, key=lambda unit: unit.network.key)]
+            for units, coming in zip_longest(runs, runs[1:]):
                 # One network is in memory at a time, and the time of making one is nobody else's.
-                while begun and self._last and self._last[0] != unit.network.key:
-                    yield begun.popleft()()
-                begun.append(self._begun(unit, pixels))
-                while len(begun) > AHEAD[unit.network.how.device]:
-                    yield begun.popleft()()
-            while begun:
-                yield begun.popleft()()
+                while begun and self._last and self._last[0] != units[0].network.key:
+                    yield from begun.popleft()()
+                for some in self._batches(units):
+                    begun.append(self._begun(some, pixels))
+                    if coming:
+                        self._make(coming[0].network)
+                    while len(begun) > AHEAD[some[0].network.how.device]:
+                        yield from begun.popleft()()
+        while begun:
+            yield from begun.popleft()()
 
-    def _begun(self, unit: Unit, pixels: Wait) -> _Wait:
-        begun = time.perf_counter()
-        new = self._last is None or self._last[0] != unit.network.key
+    def _decoded(self, portions: Iterable[Portion], after: Portion) -> Iterator[tuple[Portion, Decoding]]:
+        """Each portion, with what waits for its pixels; those of the next one are being decoded by then."""
+        now: tuple[Portion, Decoding] | None = None
+        for portion in portions:
+            coming = portion, self._pixels(_images(portion))
+            if now:
+                yield now
+            now = coming
+        if after:
+            wanted = _images(after)
+            self._ahead = wanted, self._decoder.start(wanted)
+        if now:
+            yield now
+
+    def _pixels(self, wanted: Wanted) -> Decoding:
+        """What was begun ahead, where it was for these images; another process may have been given them."""
+        ahead, self._ahead = self._ahead, None
+        if ahead and ahead[0] == wanted:
+            return ahead[1]
+        if ahead:
+            ahead[1].cancel()
+        return self._decoder.start(wanted)
+
+    def _batches(self, units: Portion) -> Iterator[Portion]:
+        """Units of a network that go through it at once."""
+        network, count = units[0].network, 1
+        if TOGETHER[network.how.device]:
+            with suppress(Exception):  # Each unit is told what is wrong with its network.
+                forward = self._forward(network, len(units))
+                count = math.ceil(forward.batch_size / (SHARD * network.views.distinct))
+        return (units[at : at + count] for at in range(0, len(units), count))
+
+    def _begun(self, units: Portion, pixels: Decoding) -> _Wait:
+        network = units[0].network
         try:
-            forward = self._forward(unit.network)
-            made = time.perf_counter()
-            geometry = unit.network.geometry
-            squares = [pixels(index)[geometry] for index in range(unit.start, unit.stop)]
-            logits = forward.start(squares, unit.network.views.transforms, unit.features)
+            forward = self._forward(network, len(units))
+            begun = time.perf_counter()
+            indices = chain.from_iterable(range(unit.start, unit.stop) for unit in units)
+            squares = [pixels(index)[network.geometry] for index in indices]
+            features = [unit.features for unit in units if unit.features is not None]
+            logits = forward.start(
+                squares, network.views.transforms, np.concatenate(features) if features else None
+            )
         except Exception as error:  # Whatever it is, other units may be well.
-            return partial(Computed, unit=unit, error=error)
-        return partial(self._ended, unit, logits, forward.batch_size, made, made - begun if new else 0.0)
+            return partial(self._failed, units, pixels, error)
+        return partial(self._ended, units, pixels, logits, forward.batch_size, begun)
 
-    def _ended(self, unit: Unit, logits: Logits, batch_size: int, begun: float, loading: float) -> Computed:
+    def _ended(
+        self, units: Portion, pixels: Decoding, logits: Logits, batch_size: int, begun: float
+    ) -> list[Computed]:
         try:
-            probabilities = views.average(logits(), unit.network.views)
+            probabilities = views.average(logits(), units[0].network.views)
         except Exception as error:  # As above; what a GPU could not do shows here.
-            return Computed(unit=unit, error=error)
-        # A GPU begins with a unit when it is through with the one before.
+            return self._failed(units, pixels, error)
+        # A GPU begins with units when it is through with those before.
         now = time.perf_counter()
-        took = _took(unit.network.how, now - max(begun, self._free), loading)
-        self._free = now
-        return Computed(
-            unit=unit, result=Result(probabilities=probabilities, batch_size=batch_size, took=took)
-        )
+        image_s, self._free = (now - max(begun, self._free)) / len(probabilities), now
+        found, first = [], 0
+        for unit in units:
+            loading, self._loading = self._loading, 0.0
+            took = _took(unit.network.how, image_s * len(unit.images), loading)
+            own = probabilities[first : (first := first + len(unit.images))]
+            result = Result(probabilities=own, batch_size=batch_size, took=took)
+            found.append(Computed(unit=unit, result=result))
+        return found
 
-    def _forward(self, wanted: Network) -> Forward:
+    def _failed(self, units: Portion, pixels: Decoding, error: Exception) -> list[Computed]:
+        """The unit with its error; of several each alone, since one may have failed for all."""
+        if len(units) == 1:
+            return [Computed(unit=units[0], error=error)]
+        return [computed for unit in units for computed in self._begun((unit,), pixels)()]
+
+    def _forward(self, wanted: Network, units: int) -> Forward:
+        """The network, ready to run on as many units."""
         if self._last is None or self._last[0] != wanted.key:
+            begun = time.perf_counter()
             # The last one goes before the next is made.
             self._last = None
-            self._last = wanted.key, _made(wanted)
+            self._last = wanted.key, self._made(wanted, units)
+            self._loading = time.perf_counter() - begun
         found = self._last[1]
         if isinstance(found, Exception):
             raise found
         return found
+
+    def _make(self, wanted: Network) -> None:
+        """Begins to make the network that comes next."""
+        if MADE_AHEAD[wanted.how.device] and (self._next is None or self._next[0] != wanted.key):
+            self._next = wanted.key, self._maker.submit(_network, wanted)
+
+    def _made(self, wanted: Network, units: int) -> Forward | Exception:
+        """The network, ready to run; or why it cannot be, which its next unit need not find out again."""
+        ahead, self._next = self._next, None
+        try:
+            _check_gpu(wanted.how)
+            return Forward(
+                ahead[1].result() if ahead and ahead[0] == wanted.key else _network(wanted),
+                wanted.training.member,
+                device=wanted.how.device,
+                precision=wanted.how.precision,
+                batch_size=wanted.how.batch_size,
+                most=units * SHARD * wanted.views.distinct,
+                engine=wanted.how.engine,
+                compiled=wanted.how.compiled,
+            )
+        except Exception as error:
+            return error
+
+
+def _network(wanted: Network) -> nn.Module:
+    return network(wanted.training, builder(wanted))
 
 
 def _took(how: How, seconds: float, loading: float) -> Took:
@@ -118,18 +229,6 @@ def _took(how: How, seconds: float, loading: float) -> Took:
     )
 
 
-def _in_order(portions: Iterable[Portion], start: Callable[[Wanted], Wait]) -> Iterator[tuple[Unit, Wait]]:
-    """Every unit, with what waits for its pixels; those of the next portion are being decoded by then."""
-    now: tuple[Portion, Wait] | None = None
-    for portion in portions:
-        after = portion, start(_images(portion))
-        if now:
-            yield from ((unit, now[1]) for unit in now[0])
-        now = after
-    if now:
-        yield from ((unit, now[1]) for unit in now[0])
-
-
 def _images(portion: Portion) -> Wanted:
     """Each image once, with all that networks need of it."""
     found: dict[int, tuple[TestImage, set[Geometry]]] = {}
@@ -137,24 +236,6 @@ def _images(portion: Portion) -> Wanted:
         for index, image in enumerate(unit.images, unit.start):
             found.setdefault(index, (image, set()))[1].add(unit.network.geometry)
     return found
-
-
-def _made(wanted: Network) -> Forward | Exception:
-    """The network, ready to run; or why it cannot be, which its next unit need not find out again."""
-    try:
-        _check_gpu(wanted.how)
-        return Forward(
-            network(wanted.training, builder(wanted)),
-            wanted.training.member,
-            device=wanted.how.device,
-            precision=wanted.how.precision,
-            batch_size=wanted.how.batch_size,
-            most=SHARD * wanted.views.distinct,
-            engine=wanted.how.engine,
-            compiled=wanted.how.compiled,
-        )
-    except Exception as error:
-        return error
 
 
 def _check_gpu(how: How) -> None:

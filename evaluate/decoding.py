@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 
 from evaluate.images import Pixels, decode, read
@@ -18,36 +17,52 @@ Decoded = dict[Geometry, Pixels]
 Wanted = Mapping[int, tuple[TestImage, Collection[Geometry]]]
 """Images by their index, and what each of them becomes."""
 
-Wait = Callable[[int], Decoded]
-"""Waits for the pixels of an image, by its index."""
+
+class Decoding:
+    """Images that are being decoded. Pixels are in memory until this is dropped.
+
+    Args:
+        futures: Each image's, by its index.
+    """
+
+    def __init__(self, futures: Mapping[int, Future[Decoded]]) -> None:
+        self._futures = futures
+
+    def __call__(self, index: int) -> Decoded:
+        """Waits for the pixels of an image."""
+        return self._futures[index].result()
+
+    def cancel(self) -> None:
+        """Leaves out what no thread has begun with."""
+        for future in self._futures.values():
+            future.cancel()
 
 
-@contextmanager
-def decoding(workers: int) -> Iterator[Callable[[Wanted], Wait]]:
-    """Threads of its own that decode images in the order in which they were asked for, and stop with the block.
+class Decoder:
+    """Threads that decode images in the order in which they were asked for.
 
     OpenCV and Pillow let other threads run while they work, so compute goes on beside them. An image that
     is no longer what was checked is an error: its result would be kept under the checksum of another.
 
     Args:
         workers: Number of threads.
-
-    Yields:
-        What starts decoding some images, and returns what waits for each of them. Pixels are in memory
-        until that is dropped.
     """
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
-    def start(wanted: Wanted) -> Wait:
-        futures = {
-            index: pool.submit(_decoded, image, geometries) for index, (image, geometries) in wanted.items()
-        }
-        return lambda index: futures[index].result()
+    def __init__(self, workers: int) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
-    try:
-        yield start
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    def start(self, wanted: Wanted) -> Decoding:
+        """Starts to decode some images."""
+        return Decoding(
+            {
+                index: self._pool.submit(_decoded, image, geometries)
+                for index, (image, geometries) in wanted.items()
+            }
+        )
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _decoded(image: TestImage, geometries: Collection[Geometry]) -> Decoded:

@@ -6,6 +6,7 @@ a difference of areas says little, and its interval says how little.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -13,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from evaluate.blend import blend
+from evaluate.blend import Floats, blend, blend_in_turn
 from evaluate.delong import DeLong
 from evaluate.drift import Drift
 from evaluate.labels import Labels
+from evaluate.prediction_file import trainings
 from evaluate.predictions import Predictions
 from evaluate.skipped import image_of
 from evaluate.testset import TestSet
@@ -42,19 +44,31 @@ def sample(test_set: TestSet, count: int) -> TestSet:
     )
 
 
-def measure(found: Predictions, exact: Predictions, labels: Labels | None) -> Drift:
+def measure(found: Iterable[pd.DataFrame], exact: Predictions, labels: Labels | None) -> Drift:
     """Compares scores with those in single precision.
 
     Args:
-        found: Scores of all images of the test set.
+        found: Scores of all images of the test set, some rows at a time: one training after another, each of the
+            same images in one order. A score of each image and member is in memory.
         exact: Scores of some of them in single precision, of the same networks.
         labels: What the images are, where it is known.
     """
-    columns = ["image", "member", "fold"]
-    pairs = exact.table.merge(found.table, on=columns, how="left", suffixes=("_exact", "_found"))
-    score, reference = system_scores(found.table), system_scores(exact.table)
-    threshold, source = _threshold(score, labels)
-    here = score.loc[reference.index]
+    reference = system_scores(exact.table)
+    seen, truth = [], []
+    (member, fold) = exact.table.loc[exact.table.index[0], ["member", "fold"]]
+
+    def passing() -> Iterator[pd.DataFrame]:
+        for part in found:
+            seen.append(part[part["image"].isin(reference.index)])
+            first = part["image"][(part["member"] == member) & (part["fold"] == fold)]
+            truth.append(_truth(first, labels))
+            yield part
+
+    score = blend_in_turn(trainings(passing()), "mean")
+    threshold, source = _threshold(score[np.concatenate(truth) == 1])
+    same = pd.concat(seen)
+    pairs = exact.table.merge(same, on=["image", "member", "fold"], suffixes=("_exact", "_found"))
+    here = system_scores(same).loc[reference.index]
     changed = (here >= threshold) != (reference >= threshold)
     return Drift(
         images=len(reference),
@@ -78,9 +92,10 @@ def system_scores(table: pd.DataFrame) -> pd.Series[float]:
     return pd.Series(blend(arrays, "mean"), index=images)
 
 
-def _threshold(score: pd.Series[float], labels: Labels | None) -> tuple[float, str]:
-    ill = score[_truth(score.index.to_series(), labels) == 1]
-    if ill.empty:
+def _threshold(ill: Floats) -> tuple[float, str]:
+    """Of the scores of melanomas, some of which may be missing."""
+    ill = ill[~np.isnan(ill)]
+    if not len(ill):
         return 0.5, "there are no labels to take an operating point from"
     threshold = float(np.quantile(ill, 1 - SENSITIVITY, method="lower"))
     return threshold, f"sensitivity {SENSITIVITY:.0%} on this test set"

@@ -6,8 +6,7 @@ The work is cut into units (`evaluate.units`), which are kept on disk as soon as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,23 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from evaluate import results, units
+from evaluate import units
+from evaluate.complete import Progress, Run, complete
 from evaluate.drifting import measure, sample
 from evaluate.features import metadata_features
 from evaluate.jobs import Job
-from evaluate.launchers.base import Failure, Launcher, Where, combined
+from evaluate.launchers.base import Launcher, Where
 from evaluate.launchers.local import Local
-from evaluate.outcome import Outcome
-from evaluate.portions import Portion
-from evaluate.predictions import Predictions, write_predictions
-from evaluate.provenance import describe, notes
-from evaluate.results import Result
+from evaluate.outcome import AT_A_TIME, Outcome
+from evaluate.predictions import Predictions
+from evaluate.provenance import describe
 from evaluate.stores import Store
 from evaluate.testset import TestSet
-from evaluate.timings import Timings
-from evaluate.units import How, Network, Unit
-from evaluate.work import Missing, Work
+from evaluate.units import How, Network
+from evaluate.work import Work
 from zoo.engines import Choice, Engine, choose
 from zoo.engines import check as check_engine
 from zoo.runtime import Device, Precision
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 DRIFT_IMAGES = 8
 """Images that the drift of a lower precision or of a compiler is measured on, unless told otherwise."""
@@ -82,25 +76,6 @@ class _Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     features: npt.NDArray[np.float32] | None
 
 
-class _Run(msgspec.Struct, kw_only=True, eq=False):
-    """What is known of the results of a run, beside where they are kept.
-
-    Attributes:
-        unkept: Results that could not be kept, by name.
-        batch_sizes: Views at a time, by the key of the network.
-        timings: How long units took.
-    """
-
-    unkept: dict[str, Result] = {}
-    batch_sizes: dict[str, set[int]] = {}
-    timings: Timings = msgspec.field(default_factory=Timings)
-
-    def note(self, unit: Unit, result: Result) -> None:
-        """One more result."""
-        self.batch_sizes.setdefault(unit.network.key, set()).add(result.batch_size)
-        self.timings.add(unit, result.took)
-
-
 def predict(
     jobs: Sequence[Job],
     test_set: TestSet,
@@ -132,10 +107,7 @@ def predict(
         InputError: A trained file does not fit, or the table lacks what metadata are made of.
     """
     launcher = launcher or Local(settings.workers)
-    finished = [each.predictions() for each in _computed(jobs, test_set, settings, progress, launcher, store)]
-    if settings.drift_images and test_set.images:
-        return _with_drift(finished, jobs, test_set, settings, progress, launcher, store)
-    return finished
+    return [each.predictions() for each in _computed(jobs, test_set, settings, progress, launcher, store)]
 
 
 def predict_to_file(
@@ -149,8 +121,6 @@ def predict_to_file(
     store: Store = Store(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """As `predict`, of one system and into a Parquet file, without all rows in memory.
-
-    Where drift is measured (`Settings.drift`) they are in memory after all: thresholds come from all scores.
 
     Args:
         path: The file; the same to the byte as `write_predictions` makes of what `predict` returns.
@@ -168,10 +138,6 @@ def predict_to_file(
         MachineError: As of `predict`, or the file cannot be written.
         InputError: As of `predict`.
     """
-    if settings.drift_images and test_set.images:
-        (found,) = predict([job], test_set, settings, progress, launcher=launcher, store=store)
-        write_predictions(found, path)
-        return found.metadata
     launcher = launcher or Local(settings.workers)
     (outcome,) = _computed([job], test_set, settings, progress, launcher, store)
     outcome.write(path)
@@ -186,7 +152,7 @@ def _computed(
     launcher: Launcher,
     store: Store,
 ) -> list[Outcome]:
-    """Computes what is not in the store."""
+    """Computes what is not in the store, and measures drift where that is asked for."""
     where = launcher.where(settings.device, settings.precision)
     check_engine(settings.engine, where.device, settings.precision, compiled=settings.compiled)
     plans = [_plan(job, test_set, settings, where) for job in jobs]
@@ -196,8 +162,7 @@ def _computed(
         networks=tuple(network for _, network in each),
         features=tuple(plan.features if network.training.member.metadata else None for plan, network in each),
     )
-    run = _complete(work, launcher, store, progress)
-    run.timings.keep(store)
+    run = complete(work, launcher, store, progress)
     found, first = [], 0
     for plan in plans:
         indices = range(first, first := first + len(plan.networks))
@@ -207,6 +172,8 @@ def _computed(
                 work=work, indices=indices, store=store, unkept=run.unkept,
             )
         )  # fmt: skip
+    if settings.drift_images and test_set.images:
+        return _with_drift(found, jobs, test_set, settings, progress, launcher, store)
     return found
 
 
@@ -232,65 +199,30 @@ def _plan(job: Job, test_set: TestSet, settings: Settings, where: Where) -> _Pla
     )
 
 
-def _complete(work: Work, launcher: Launcher, store: Store, progress: Progress | None) -> _Run:
-    """Computes what is not in the store."""
-    run = _Run()
-    missing = Missing(work, store, run.note)
-    done, total = missing.kept, len(work.images) * len(work.networks)
-    if progress:
-        progress("predicting", done, total)
-    failures: dict[Unit, Failure] = {}
-    at_work: dict[str, Unit] = {}
-
-    def handed_out() -> Iterator[Portion]:
-        for portion in missing.portions(launcher.slots):
-            at_work.update({unit.name: unit for unit in portion})
-            yield portion
-
-    with closing(launcher.run(handed_out(), store)) as computed:
-        for each in computed:
-            unit = at_work.pop(each.name, None)
-            if unit is None:  # Told of before: by another run that computes the same, say.
-                continue
-            if each.failure:
-                failures[unit] = each.failure
-                continue
-            assert each.result
-            run.note(unit, each.result)
-            if not each.kept and not results.keep(unit, each.result, store):
-                run.unkept[unit.name] = each.result
-            done += len(unit.images) * missing.times(unit)
-            if progress:
-                progress("predicting", done, total)
-    if failures:
-        run.timings.keep(store)
-        raise combined(failures, missing.count)
-    return run
-
-
 def _with_drift(
-    finished: Sequence[Predictions],
+    finished: Sequence[Outcome],
     jobs: Sequence[Job],
     test_set: TestSet,
     settings: Settings,
     progress: Progress | None,
     launcher: Launcher,
     store: Store,
-) -> list[Predictions]:
-    """The predictions, which say how far they are from single precision in torch."""
+) -> list[Outcome]:
+    """The scores, which say how far they are from single precision in torch."""
     exactly = msgspec.structs.replace(settings, precision="fp32", engine="torch", drift=0, compiled=False)
     some = sample(test_set, settings.drift_images)
     said = progress and (lambda _, done, total: progress("measuring drift", done, total))
     exact = predict(jobs, some, exactly, said, launcher=launcher, store=store)
     told = []
     for found, reference in zip(finished, exact, strict=True):
-        moved = measure(found, reference, test_set.labels)
+        rows = (part.table for part in found.parts(AT_A_TIME))
+        moved = measure(rows, reference, test_set.labels)
         metadata = {**found.metadata, "drift": msgspec.to_builtins(moved)}
-        told.append(msgspec.structs.replace(found, metadata=metadata, notes=notes(found.system, metadata)))
+        told.append(msgspec.structs.replace(found, metadata=metadata))
     return told
 
 
-def _metadata(plan: _Plan, test_set: TestSet, settings: Settings, where: Where, run: _Run) -> dict[str, Any]:
+def _metadata(plan: _Plan, test_set: TestSet, settings: Settings, where: Where, run: Run) -> dict[str, Any]:
     """What the scores of a system say of themselves."""
     sizes: dict[str, set[int]] = {}
     for network in plan.networks:

@@ -21,7 +21,7 @@ from natsort import natsorted
 
 import zoo
 from evaluate.labels import COLUMNS
-from evaluate.prediction_file import METADATA, SCHEMA, SCHEMA_VERSION, Header, write_rows
+from evaluate.prediction_file import SCHEMA, read_header, write_rows
 from evaluate.provenance import UNTRAINED, notes
 from evaluate.tables import ids, numbers, read_csv, spelled, truth
 from evaluate.words import many
@@ -254,7 +254,7 @@ def files_of(path: Path) -> list[Path]:
 
 def system_of(path: Path) -> str:
     """The name of a system, as a Parquet file says or a CSV file is called."""
-    return _header(path).system if path.suffix == ".parquet" else path.stem
+    return read_header(path).system if path.suffix == ".parquet" else path.stem
 
 
 def _read_csv(path: Path, kind: Kind | None) -> Predictions:
@@ -307,7 +307,7 @@ def _said(
 
 
 def _read_parquet(path: Path, kind: Kind | None) -> Predictions:
-    header = _header(path)
+    header = read_header(path)
     try:
         table = pq.read_table(path, columns=SCHEMA.names).select(SCHEMA.names).cast(SCHEMA).to_pandas()
     except (OSError, pa.ArrowException) as error:
@@ -330,27 +330,3 @@ def _read_parquet(path: Path, kind: Kind | None) -> Predictions:
         metadata=header.metadata,
         notes=notes(card.name if card else header.system, header.metadata),
     )
-
-
-def _header(path: Path) -> Header:
-    """What a Parquet file says of itself, after checking that this version can read it."""
-    try:
-        schema = pq.read_schema(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
-    try:
-        header = msgspec.json.decode((schema.metadata or {}).get(METADATA, b"{}"), type=Header)
-    except msgspec.MsgspecError as error:
-        raise InputError(
-            f"{path}: does not say what its scores are of ({error}); write it with write_predictions"
-        ) from error
-    if header.schema > SCHEMA_VERSION:
-        raise InputError(
-            f"{path}: written in version {header.schema} of the format, this program reads up to "
-            f"{SCHEMA_VERSION}; use a newer melanoma-zoo"
-        )
-    if missing := [name for name in SCHEMA.names if name not in schema.names]:
-        raise InputError(f"{path}: no column {missing[0]!r}; columns are {', '.join(schema.names)}")
-    return header

@@ -11,12 +11,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 import zoo
 from evaluate.alignment import align
+from evaluate.complete import Progress
 from evaluate.jobs import Job, trained
 from evaluate.jobs import untrained as random
 from evaluate.labels import Labels
 from evaluate.launchers.opening import Launching, opened
 from evaluate.loading import check as check_files
-from evaluate.predict import Progress, Settings, predict_to_file
+from evaluate.predict import Settings, predict_to_file
 from evaluate.predictions import read_predictions
 from evaluate.provenance import notes
 from evaluate.published import write_published
@@ -160,7 +161,7 @@ def predict_to(
         )
     written = [output]
     if as_csv:
-        write_published(read_predictions(output), images.labels, output.with_suffix(".csv"))
+        write_published(output, images.labels, output.with_suffix(".csv"))
         written.append(output.with_suffix(".csv"))
     return Written(system=card.name, files=tuple(written), metadata=metadata, labels=images.labels)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,10 @@ from zoo.urls import place
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+
+_AT_A_TIME = 1024
+"""Images that threads have been given to check."""
 
 
 class TestSet(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -151,7 +156,9 @@ def _checked(
     wrong: dict[str, str] = {}
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for number, (name, seen) in enumerate(zip(files, pool.map(look, files), strict=True), start=1):
+            for number, (name, seen) in enumerate(
+                zip(files, _in_turn(pool, look, files), strict=True), start=1
+            ):
                 if isinstance(seen, TestImage):
                     found.append(seen)
                 else:
@@ -168,6 +175,19 @@ def _checked(
             "them again" + (", or leave them out with --on-error skip" if found else "")
         )
     return found, wrong
+
+
+def _in_turn(
+    pool: Executor, look: Callable[[str], TestImage | str], names: Iterable[str]
+) -> Iterator[TestImage | str]:
+    """As `pool.map`, which would begin with all: hundreds of thousands of images would wait in memory."""
+    waiting: deque[Future[TestImage | str]] = deque()
+    for name in names:
+        waiting.append(pool.submit(look, name))
+        if len(waiting) == _AT_A_TIME:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _labels(

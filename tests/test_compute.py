@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from PIL import Image
 
-from evaluate import compute, timings
+import zoo
+from evaluate import compute, decoding, timings
 from evaluate.compute import Computed, Computer
 from evaluate.forward import Forward
 from evaluate.jobs import untrained
@@ -19,6 +24,7 @@ from evaluate.stores import Store
 from evaluate.testset import TestSet, read_test_set
 from evaluate.units import SHARD, How, Unit, networks
 from evaluate.work import Work
+from zoo.card import Checkpoints, Member, Metadata, System
 from zoo.errors import MachineError
 
 HOW = How(device="cpu", device_name="cpu", precision="fp32", batch_size=4, engine="torch")
@@ -31,8 +37,8 @@ def test_set(tmp_path: Path, draw: Callable[..., None]) -> TestSet:
     return read_test_set(tmp_path / "images")
 
 
-def every(card: Any, test_set: TestSet) -> list[Unit]:
-    made = tuple(networks(untrained(card, 0), HOW))
+def every(card: Any, test_set: TestSet, how: How = HOW) -> list[Unit]:
+    made = tuple(networks(untrained(card, 0), how))
     work = Work(images=test_set.images, networks=made, features=(None,) * len(made))
     return [unit for index in range(len(made)) for unit in work.units(index)]
 
@@ -107,13 +113,125 @@ def test_a_run_does_not_fail_for_want_of_its_times(
     gathered.keep(Full())
 
 
+class Decodes(list[str]):
+    """What is decoded, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        decode = decoding.decode
+        monkeypatch.setattr(
+            decoding, "decode", lambda path, data: (self.append(path.name), decode(path, data))[1]
+        )
+
+
+def test_what_comes_after_is_decoded_before_this_is_computed_and_not_again(
+    small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = every(small_system(), test_set)
+    expected = probabilities(list(Computer(1)(portions(work, 1))))
+    parts = [tuple(unit for unit in work if unit.start == start) for start in (0, SHARD, 2 * SHARD)]
+    decodes = Decodes(monkeypatch)
+    with closing(Computer(1)) as computer:
+        computed = computer([parts[0]], after=parts[1])
+        found = [next(computed)]
+        while (
+            len(decodes) < 2 * SHARD
+        ):  # No other thread decodes, and nothing of the second part is asked for.
+            time.sleep(0.001)
+        found += list(computed)
+        found += list(computer([parts[1]], after=parts[0]))
+        assert decodes[: 2 * SHARD] == [image.path.name for image in test_set.images[: 2 * SHARD]]
+        # Another was given the first part once more, so that the third comes.
+        found += list(computer([parts[2]]))
+    assert probabilities(found) == expected
+    assert decodes[-8:] == [image.path.name for image in test_set.images[2 * SHARD :]]
+
+
+@pytest.mark.parametrize("count", [1, 16, 40, 1000])
+def test_a_batch_filled_across_units_gives_each_unit_its_own(
+    count: int, small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two views: 32 of a unit, and 80 of all three."""
+    how = msgspec.structs.replace(HOW, batch_size=count)
+    work = portions(every(small_system(), test_set, how), 1)
+    expected = list(Computer(1)(work))
+    monkeypatch.setitem(compute.TOGETHER, "cpu", True)
+    monkeypatch.setitem(compute.AHEAD, "cpu", 1)
+    calls = Calls(monkeypatch)
+    found = list(Computer(1)(work))
+    assert [each.unit.name for each in found] == [each.unit.name for each in expected]
+    assert calls.count("begin") == 2 * {1: 3, 16: 3, 40: 2, 1000: 1}[count]
+    for one, other in zip(found, expected, strict=True):
+        assert one.result
+        assert other.result
+        assert one.result.probabilities == pytest.approx(other.result.probabilities, abs=1e-6)
+        assert one.result.batch_size == min(count, 3 * 32), "no larger than what three units may have"
+        assert one.result.took
+        assert one.result.took.seconds > 0
+    assert [each.result.took.loading > 0 for each in found] == [True, False, False] * 2
+
+
+def test_the_next_network_is_made_while_this_one_computes(
+    small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = portions(every(small_system(folds=3), test_set), 1)
+    expected = probabilities(list(Computer(1)(work)))
+    monkeypatch.setitem(compute.MADE_AHEAD, "cpu", True)
+    made: list[tuple[int, bool]] = []
+    make = compute.network
+
+    def noted(training: Any, build: Any) -> Any:
+        made.append((training.fold, threading.current_thread() is threading.main_thread()))
+        if training.fold == 2:
+            raise MachineError("no such file")
+        return make(training, build)
+
+    monkeypatch.setattr(compute, "network", noted)
+    with closing(Computer(1)) as computer:
+        computed = computer(work)
+        found = [next(computed) for _ in range(2)]
+        while len(made) < 2:  # The second, while the first has a unit to go.
+            time.sleep(0.001)
+        found += list(computed)
+    assert made == [(0, True), (1, False), (2, False)]
+    assert probabilities(found) == dict(list(expected.items())[:6])
+    assert ["no such file" in str(each.error) for each in found] == [False] * 6 + [True] * 3
+    assert not [each for each in threading.enumerate() if each.name.startswith(("make", "decode"))]
+
+
+def test_metadata_of_several_units_go_with_their_images(
+    test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Member(
+        name="reads", backbone="test_efficientnet", size=32, classes=("MEL", "NV"), melanoma=0,
+        metadata=Metadata(features=14, hidden=4, out=4),
+    )  # fmt: skip
+    card = System(
+        schema=1, name="reads", title="Reads", group="test", summary="Reads.", folds=1, members=(own,),
+        checkpoints=Checkpoints(layout="ours", pattern="{member}_fold{fold}.pth"),
+        metadata=zoo.card("first_place").metadata,
+    )  # fmt: skip
+    (network,) = networks(untrained(card, 0), msgspec.structs.replace(HOW, batch_size=64))
+    rows = np.random.default_rng(0).normal(size=(len(test_set.images), 14)).astype(np.float32)
+    work = [tuple(Work(images=test_set.images, networks=(network,), features=(rows,)).units(0))]
+    expected = probabilities(list(Computer(1)(work)))
+    monkeypatch.setitem(compute.TOGETHER, "cpu", True)
+    found = probabilities(list(Computer(1)(work)))
+    assert list(found) == list(expected)
+    both = [np.concatenate(list(each.values())) for each in (found, expected)]
+    assert np.abs(both[0] - both[1]).max() < 1e-5
+    assert np.ptp(both[0][:, 0]) > 1e-3, "a test that any constant would pass"
+
+
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("ahead", [0, 1])
 def test_a_unit_that_fails_takes_no_other_with_it(
-    ahead: int, small_system: Callable[..., Any], test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ahead: int, together: bool, small_system: Callable[..., Any], test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.setitem(compute.AHEAD, "cpu", ahead)
+    monkeypatch.setitem(compute.TOGETHER, "cpu", together)
     Image.new("RGB", (16, 12), "white").save(tmp_path / "images" / "I_20.png")
-    work = portions(every(small_system(fails=True), read_test_set(tmp_path / "images")), 1)
+    how = msgspec.structs.replace(HOW, batch_size=1000)
+    work = portions(every(small_system(fails=True), read_test_set(tmp_path / "images"), how), 1)
     found = list(Computer(1)(work))
     assert [bool(each.error) for each in found] == [False, True, False] * 2
     assert all("does not like white images" in str(each.error) for each in found if each.error)

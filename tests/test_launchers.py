@@ -19,6 +19,7 @@ from hypothesis import strategies as some
 from PIL import Image
 
 import cli
+from evaluate import portions
 from evaluate.jobs import untrained
 from evaluate.launchers.base import Launcher
 from evaluate.launchers.local import Local
@@ -71,7 +72,7 @@ def local(small_system: Callable[..., System], test_set: TestSet, tmp_path: Path
 
 
 @given(
-    sizes=some.lists(some.integers(1, 4), min_size=1, max_size=6),
+    sizes=some.lists(some.integers(1, 4), min_size=1, max_size=20),
     retries=some.integers(0, 3),
     ahead=some.none() | some.integers(1, 4),
     data=some.data(),
@@ -84,15 +85,29 @@ def test_the_queue_hands_out_every_unit_until_it_is_finished_or_given_up(sizes, 
             self.name = name
 
     every = [[Named(f"{number}.{unit}") for unit in range(size)] for number, size in enumerate(sizes)]
-    queue = Queue((tuple(portion) for portion in every), retries, ahead)
+    taken = 0
+
+    def coming() -> Iterator[tuple[Named, ...]]:
+        nonlocal taken
+        for portion in every:
+            taken += 1
+            yield tuple(portion)
+
+    queue = Queue(coming(), retries, ahead)
+    handed_out = 0
     finished: list[str] = []
     given_up: list[str] = []
     begun: dict[str, int] = {}
     at_work: dict[int, list[str]] = {}
     while not queue.empty:
         if queue.waiting and (not at_work or data.draw(some.booleans())):
-            worker = max(at_work, default=0) + 1
+            worker = data.draw(some.sampled_from([each for each in range(9) if each not in at_work]))
             at_work[worker] = [unit.name for unit in queue.take(worker)]
+            handed_out += 1
+            if ahead is not None:
+                promised = [unit.name for unit in queue.promise(worker)]
+                assert not set(promised) & {name for mine in at_work.values() for name in mine}
+                assert taken - handed_out <= ahead + 9, "of a long run little waits"
             continue
         worker = data.draw(some.sampled_from(sorted(at_work)))
         mine = at_work.pop(worker)
@@ -106,6 +121,48 @@ def test_the_queue_hands_out_every_unit_until_it_is_finished_or_given_up(sizes, 
     assert sorted(finished + given_up) == sorted(unit.name for portion in every for unit in portion)
     assert all(count <= retries + 1 for count in begun.values())
     assert all(begun[name] == retries + 1 for name in given_up)
+
+
+def test_what_is_promised_goes_to_a_worker_that_has_nothing_else() -> None:
+    first, second, third, fourth = (object(),), (object(),), (object(),), (object(),)
+    queue = Queue([first, second, third, fourth], 0, ahead=2)
+    assert queue.take(1) is first
+    assert queue.promise(1) is second
+    assert queue.take(2) is third
+    assert queue.promise(2) is fourth
+    queue.done(2)
+    assert queue.take(2) is fourth, "its own"
+    queue.done(2)
+    assert queue.take(2) is second, "another's, which would wait"
+    assert not queue.promise(2)
+    queue.done(2)
+    assert not queue.waiting
+    queue.done(1)
+    assert queue.empty
+    few = Queue([first, second], 0, ahead=2)
+    assert few.take(1) is first
+    assert not few.promise(1), "there is a worker that has none"
+
+
+@pytest.mark.slow
+def test_a_process_decodes_the_next_portion_while_it_computes_this_one(
+    small_system: Callable[..., System], test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of the second portion go when the first one is nearly through: their pixels are there by then."""
+    monkeypatch.setattr(portions, "MOST_SHARDS", 4)
+    removed: list[Path] = []
+
+    class Removing(Processes):
+        def run(self, portions, store) -> Iterator:
+            for number, each in enumerate(super().run(portions, store)):
+                if number == 6:
+                    removed.extend(image.path for image in test_set.images[64:])
+                    for path in removed:
+                        path.unlink()
+                yield each
+
+    written(small_system(waits=0.1), test_set, tmp_path, Removing(1))
+    assert len(removed) == 36
 
 
 @pytest.mark.slow

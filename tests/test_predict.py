@@ -400,7 +400,8 @@ def test_members_blend_and_the_published_layout_is_written(
     card = zoo.register(system("tiny", member("p", 32), member("q", 48)))
     try:
         (found,) = predict([untrained(card, 0)], test_set)
-        write_published(found, test_set.labels, tmp_path / "tiny.csv")
+        write_predictions(found, tmp_path / "tiny.parquet")
+        write_published(tmp_path / "tiny.parquet", test_set.labels, tmp_path / "tiny.csv")
         table = pd.read_csv(tmp_path / "tiny.csv")
         assert list(table) == ["image_name", "target", "y_true", "weights"]
         assert set(table["weights"]) == {"untrained weights"}
@@ -424,7 +425,8 @@ def test_copies_without_rows_have_the_truth_of_their_image(
     (place / "labels.csv").write_text("image_name,target\nISIC_0000000,1\nISIC_0000001,0\n")
     test_set = read_test_set(place)
     (found,) = predict([untrained(tiny, 0, number_of_views=1, folds=[0])], test_set)
-    write_published(found, test_set.labels, tmp_path / "tiny.csv")
+    write_predictions(found, tmp_path / "tiny.parquet")
+    write_published(tmp_path / "tiny.parquet", test_set.labels, tmp_path / "tiny.csv")
     assert pd.read_csv(tmp_path / "tiny.csv")["y_true"].tolist() == [1, 1, 0, 0]
 
 
@@ -438,7 +440,7 @@ def test_skipped_images_have_a_row_without_a_score(tiny: System, folder: Path, t
     test_set = read_test_set(place, on_error="skip")
     (found,) = predict([untrained(tiny, 0)], test_set)
     write_predictions(found, tmp_path / "tiny.parquet")
-    write_published(found, test_set.labels, tmp_path / "tiny.csv")
+    write_published(tmp_path / "tiny.parquet", test_set.labels, tmp_path / "tiny.csv")
     read = read_predictions(tmp_path / "tiny.parquet")
     missing = read.table[read.table["score"].isna()]
     assert missing["image"].tolist() == ["ISIC_0000003"] * 2

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import weights
+from evaluate import portions
 from evaluate.jobs import Job, trained, untrained
 from evaluate.launchers.base import Launcher
 from evaluate.launchers.local import Local
@@ -135,6 +136,25 @@ def test_a_node_that_is_killed_in_mid_run_loses_nothing(
         assert not names(place), "results are kept by the one that asked"
     monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "local"))
     assert written(job, test_set, tmp_path, Local(1)) == found
+
+
+def test_a_process_decodes_the_next_portion_while_it_computes_this_one(
+    nodes: Nodes, small_system: Callable[..., System], test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Files of the second portion go when the first one is nearly through: their pixels are there by then."""
+    monkeypatch.setattr(portions, "MOST_SHARDS", 7)
+
+    class Removing(Ray):
+        def run(self, portions, store) -> Iterator:
+            for number, each in enumerate(super().run(portions, store)):
+                if number == 11:
+                    for image in test_set.images[112:]:
+                        image.path.unlink()
+                yield each
+
+    with Removing(nodes.address, slots=1) as launcher:
+        written(untrained(small_system(waits=0.1), 0), test_set, tmp_path, launcher)
+    assert not test_set.images[-1].path.exists()
 
 
 def test_units_that_fail_or_kill_are_named_and_the_rest_goes_on(

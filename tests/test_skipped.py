@@ -254,7 +254,8 @@ def test_a_csv_of_our_own_says_what_was_skipped_and_comes_back(made_up, labels, 
     table.loc[table["image"].isin(SKIPPED), "score"] = np.nan
     metadata = {"skipped": SKIPPED, "weights": [{"member": "a", "fold": 0, "untrained_seed": 3}]}
     ours = Predictions(system="sge_b3", kind="probability", table=table, metadata=metadata)
-    write_published(ours, None, tmp_path / "sge_b3.csv")
+    write_predictions(ours, tmp_path / "sge_b3.parquet")
+    write_published(tmp_path / "sge_b3.parquet", None, tmp_path / "sge_b3.csv")
     read = read_predictions(tmp_path / "sge_b3.csv")
     assert read.skipped == SKIPPED
     assert "Untrained weights: the scores mean nothing." in read.notes

@@ -30,7 +30,7 @@ class Local:
 
     def run(self, portions: Iterable[Portion], store: Store) -> Generator[Finished]:  # noqa: ARG002
         """As of `Launcher`; results travel with their units."""
-        with closing(Computer(self.workers)(portions)) as computed:
+        with closing(Computer(self.workers)) as computer, closing(computer(portions)) as computed:
             for each in computed:
                 if each.error is not None:
                     raise each.error

@@ -37,14 +37,14 @@ class Worker:
 
         return ray.util.get_node_ip_address(), code()
 
-    def compute(self, portion: Portion, files: Files) -> Iterator[Finished]:
-        """The units of a portion, one after another."""
+    def compute(self, portion: Portion, files: Files, after: Portion) -> Iterator[Finished]:
+        """The units of a portion, one after another; images of what is likely to be next are decoded meanwhile."""
         try:
             placed = _placed(portion, files)
         except MachineError as error:
             yield from (Finished(name=unit.name, failure=failure(error)) for unit in portion)
             return
-        yield from finished(self.computer([placed]), self.store)
+        yield from finished(self.computer([placed], after), self.store)
 
 
 def where(device: Device, precision: Precision) -> Where | str:

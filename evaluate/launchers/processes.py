@@ -52,7 +52,7 @@ class Processes:
         try:
             while not queue.empty:
                 while queue.waiting and (free := _idle(workers) or self._another(workers, there, gpus)):
-                    free.begin(queue.take(free.slot))
+                    free.begin(queue.take(free.slot), queue.promise(free.slot))
                 for connection in wait(list(workers)):
                     assert isinstance(connection, Connection)
                     worker = workers[connection]
@@ -106,11 +106,11 @@ class _Worker:
         self.busy = False
         self.finished: list[str] = []
 
-    def begin(self, portion: Portion) -> None:
+    def begin(self, portion: Portion, after: Portion) -> None:
         self.busy, self.finished = True, []
         # One that died in the meantime is noticed when it is listened to.
         with suppress(OSError):
-            self.connection.send(portion)
+            self.connection.send((portion, after))
 
     def end(self) -> str:
         """Waits for the end; how it came."""
@@ -149,14 +149,16 @@ def _environment(more: dict[str, str]) -> Iterator[None]:
 
 
 def _work(connection: Connection, workers: int, threads: int, store: Store | None) -> None:
-    """What a process does: portions in, finished units out, None after each portion; until nobody asks."""
+    """What a process does: portions in, each with what is likely to be next, finished units out, None after each
+    portion; until nobody asks."""
     # Ctrl-C reaches all processes of a terminal; the one that was started decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prepare((), threads)
-    computer = Computer(workers)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    ended = suppress(EOFError, BrokenPipeError, ConnectionResetError)
+    with ended, closing(Computer(workers)) as computer:
         while True:
-            with closing(computer([connection.recv()])) as computed:
+            portion, after = connection.recv()
+            with closing(computer([portion], after)) as computed:
                 for each in finished(computed, store):
                     connection.send(each)
             connection.send(None)

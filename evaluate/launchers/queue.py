@@ -19,7 +19,8 @@ class Queue:
     Args:
         portions: What is to be computed; taken when it is needed.
         retries: How often a unit is begun again after its process died.
-        ahead: Portions that wait at most, beside those of processes that died; all where None.
+        ahead: Workers that there may be; no more portions wait than that, beside those that are promised and those
+            of processes that died. All do where None.
     """
 
     def __init__(self, portions: Iterable[Portion], retries: int, ahead: int | None = None) -> None:
@@ -27,6 +28,7 @@ class Queue:
         self._coming = iter(portions)
         self._ahead = ahead
         self._next: deque[Portion] = deque()
+        self._promised: dict[int, Portion] = {}
         self._again: deque[Portion] = deque()
         self._at_work: dict[int, Portion] = {}
         self._deaths: Counter[str] = Counter()
@@ -36,7 +38,7 @@ class Queue:
         """How many portions there are to take."""
         wanted = None if self._ahead is None else max(0, self._ahead - len(self._next))
         self._next.extend(islice(self._coming, wanted))
-        return len(self._next) + len(self._again)
+        return len(self._next) + len(self._promised) + len(self._again)
 
     @property
     def empty(self) -> bool:
@@ -44,10 +46,29 @@ class Queue:
         return not self._at_work and not self.waiting
 
     def take(self, worker: int) -> Portion:
-        """The next portion, for a worker that has none; those of processes that died come last."""
+        """The next portion, for a worker that has none.
+
+        Those of processes that died come last, and then what was promised to others that are not done yet.
+        """
         assert self.waiting
-        self._at_work[worker] = (self._next or self._again).popleft()
-        return self._at_work[worker]
+        if worker in self._promised:
+            portion = self._promised.pop(worker)
+        elif self._next or self._again:
+            portion = (self._next or self._again).popleft()
+        else:
+            portion = self._promised.popitem()[1]
+        self._at_work[worker] = portion
+        return portion
+
+    def promise(self, worker: int) -> Portion:
+        """What a worker that was given a portion gets after it, so that it may decode the images; empty if nothing.
+
+        Others that have nothing to do come first, now and when it is time.
+        """
+        without = (self._ahead or 0) - len(self._at_work)
+        if self.waiting and len(self._next) > max(0, without):
+            self._promised[worker] = self._next.popleft()
+        return self._promised.get(worker, ())
 
     def done(self, worker: int) -> None:
         """A worker has computed all of its portion."""
@@ -68,6 +89,8 @@ class Queue:
             The unit that is given up, if it was begun too often.
         """
         known = set(finished)
+        if worker in self._promised:
+            self._next.appendleft(self._promised.pop(worker))
         left = [unit for unit in self._at_work.pop(worker, ()) if unit.name not in known]
         if not left:
             return []

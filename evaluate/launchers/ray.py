@@ -1,8 +1,8 @@
 """Computes on a Ray cluster: one that is there, or one that is started on this machine for the run.
 
-A process (an actor) has one portion at a time, so that no more is in flight than is being computed. Trained
-files go to each node once, through Ray's object store. Results come back unit by unit, or are kept by the
-nodes themselves where the store is a URL.
+A process (an actor) has one portion at a time, and decodes the images of the next one meanwhile: no more is in
+flight. Trained files go to each node once, through Ray's object store. Results come back unit by unit, or are
+kept by the nodes themselves where the store is a URL.
 """
 
 from __future__ import annotations
@@ -199,7 +199,8 @@ class _Pool:
         while self.idle and queue.waiting:
             number = self.idle.pop()
             portion = queue.take(number)
-            stream = self.actors[number].compute.options(num_returns="streaming").remote(portion, self.own.shipped(portion))  # fmt: skip
+            compute = self.actors[number].compute.options(num_returns="streaming")
+            stream = compute.remote(portion, self.own.shipped(portion), queue.promise(number))
             self.at_work[stream] = number, []
         waited = [*self.starting, *self.at_work]
         ready, _ = ray.wait(waited, num_returns=1, timeout=LOOK_S, fetch_local=False)

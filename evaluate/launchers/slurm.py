@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -149,13 +150,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         prepare(self.paths, self.threads)
         left = [unit for unit in self.units if recall(unit, self.store) is None]
         failed = []
-        for each in finished(Computer(self.threads)(portions(left, 1)), self.store):
-            if each.failure:
-                failed.append(each)
-            elif not each.kept:
-                unwritten = MachineError(f"{self.store.location}: cannot be written from a node; name a folder "
-                                         "that all nodes see with --results")  # fmt: skip
-                failed.append(Finished(name=each.name, failure=failure(unwritten)))
+        with closing(Computer(self.threads)) as computer:
+            for each in finished(computer(portions(left, 1)), self.store):
+                if each.failure:
+                    failed.append(each)
+                elif not each.kept:
+                    unwritten = MachineError(f"{self.store.location}: cannot be written from a node; name a folder "
+                                             "that all nodes see with --results")  # fmt: skip
+                    failed.append(Finished(name=each.name, failure=failure(unwritten)))
         return failed
 
     def checkpoint(self) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -64,6 +66,8 @@ class Command(_Described):
         except MelanomaZooError as error:
             raise Failure(str(error), error.exit_code) from error
         except (KeyboardInterrupt, click.Abort) as error:
+            # Who presses it again while the interpreter ends gets no traceback of what torch does then.
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
             raise Failure(STOPPED, 130) from error
         except BrokenPipeError:
             # The reader of a pipe (`| head`) went away: nothing is wrong, and nobody reads on.
