@@ -209,11 +209,12 @@ def together(accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not told:
         return dict(next(filter(None, accounts), {}))
     found: dict[str, Any] = {}
-    for name, joined in _JOINED.items():
+    for name in (name for name in _JOINED if any(name in each for each in told)):
+        joined = _JOINED[name]
         known = [each[name] for each in told if each.get(name) is not None]
         found[name] = joined(known) if known else None
     reasons = {name: why for each in told for name, why in each.get("reasons", {}).items()}
-    return {**found, "reasons": {name: why for name, why in reasons.items() if found[name] is None}}
+    return {**found, "reasons": {name: why for name, why in reasons.items() if found.get(name) is None}}
 
 
 def _last(known: Sequence[Any]) -> Any:
