@@ -44,6 +44,7 @@ _CODE = (
     *sorted({home.partition(":")[0] for home in HOMES.values()}),
     "benchmarks.nvml",
     "benchmarks.others",
+    "benchmarks.rapl",
     "benchmarks.subject",
     "benchmarks.timing",
     "benchmarks.traffic",

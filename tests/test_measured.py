@@ -79,6 +79,24 @@ def test_energy_that_no_counter_measured_says_so(record: Record) -> None:
     assert (found.latency_ms, found.energy_j, found.energy_reason) == (80.0, None, "no energy counter")
 
 
+def test_what_makes_energy_doubtful_stands_with_it_and_not_with_the_time(record: Record) -> None:
+    both = profiled(record)
+    assert both.profile is not None
+    doubtful = dataclasses.replace(
+        both.profile,
+        rows=tuple(
+            dataclasses.replace(row, flags=("noisy",), energy_flags=("busy",)) for row in both.profile.rows
+        ),
+    )
+    found = msgspec.structs.replace(both, profile=doubtful)
+    row = next(row for row in rows(found) if row["title"] == "SGE-B3")
+    assert (row["latency_ms_flag"], row["energy_j_flag"]) == ("noisy", "noisy, energy: busy")
+    assert (row["latency_ms_note"], row["energy_j_note"]) == ("noisy", "noisy, energy: busy")
+    board = leaderboard([Named("a", found)])
+    (times,) = [table for table in board.tables if "Energy for one lesion, J" in table.headers]
+    assert times.rows[0][times.headers.index("Doubts")] == "noisy, energy: busy"
+
+
 def test_without_a_profile_nothing_is_made_up(record: Record) -> None:
     assert {(each.latency_ms, each.energy_j, each.machine) for each in measured(record).values()} == {
         (None, None, None)
