@@ -153,7 +153,7 @@ def test_the_state_of_a_row_is_the_worst_of_its_rounds() -> None:
         ],
     )
     assert row.gpu == {
-        "clock_mhz": [900, 1995], "temperature_c": 83, "slowed": "0x25", "throttled": ["power cap"], "shared": True
+        "clock_mhz": [900, 1995], "temperature_c": 83, "slowed": "0x25", "throttled": ["power cap"], "shared": True, "reasons": {}
     }  # fmt: skip
     assert row.flags == ("busy", "throttled: power cap")
     assert row.settings == {"threads": "1", "autocast": "not told / off"}
