@@ -59,7 +59,7 @@ _CODE = (
     "zoo.sessions",
     "zoo.whole",
 )
-_PACKAGES = ("numpy", "opencv-python-headless", "timm", "torch")
+_PACKAGES = ("numpy", "opencv-python-headless", "pillow", "simplejpeg", "timm", "torch")
 
 
 class How(msgspec.Struct, frozen=True, kw_only=True):
