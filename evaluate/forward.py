@@ -23,6 +23,8 @@ from zoo.runtime import Precision, arithmetic, out_of_memory
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from zoo.export import Kept
+
 _View = tuple["Tensor", str, "Tensor | None"]
 """A square of 8-bit pixels, the symmetry of it that is meant, and the image's metadata where some are read."""
 
@@ -53,7 +55,7 @@ class Forward:
     batch after another and waits for none; it is to be called by the same thread always.
 
     Args:
-        network: In eval mode, on the CPU.
+        network: In eval mode, on the CPU; or what is kept of it.
         member: Its card's entry.
         device: Where it runs.
         precision: What it computes in.
@@ -69,7 +71,7 @@ class Forward:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | Kept,
         member: Member,
         *,
         device: Literal["cpu", "cuda"],

@@ -45,8 +45,7 @@ def network(training: Training, build: Builder | None = None) -> nn.Module:
         return build(training.member).eval()
     if training.path is not None:
         made = weights.load(_blank(training.member, build), training.path).eval()
-        if training.sha256 and sha256(training.path) != training.sha256:
-            raise CheckpointError(f"{training.path}: has changed since it was checked; run again")
+        unchanged(training)
         return made
     # Trainings of one member differ, and so do their random weights.
     seed = (training.seed or 0) + training.fold
@@ -60,6 +59,16 @@ def network(training: Training, build: Builder | None = None) -> nn.Module:
         # Some networks take images of one size alone.
         enliven(made, seed, features, training.member.size)
     return made
+
+
+def unchanged(training: Training) -> None:
+    """Makes sure that a trained file is the one that results are kept under.
+
+    Raises:
+        CheckpointError: It has changed since it was checked.
+    """
+    if training.path is not None and training.sha256 and sha256(training.path) != training.sha256:
+        raise CheckpointError(f"{training.path}: has changed since it was checked; run again")
 
 
 def check(job: Job, build: Builder | None = None) -> None:

@@ -18,15 +18,17 @@ import cli
 import zoo
 from evaluate import portions
 from evaluate.drifting import sample, system_scores
-from evaluate.jobs import untrained
+from evaluate.jobs import trained, untrained
+from evaluate.loading import network as loaded
 from evaluate.predict import Settings, predict
 from evaluate.predictions import read_predictions, write_predictions
 from evaluate.testset import TestSet, read_test_set
+from weights.files import WeightFile
 from weights.untrained import enliven
 from zoo import compiling, engines, export
 from zoo.card import VIEWS, Attention, Checkpoints, Member, Metadata, System, Views
 from zoo.engines import check, choose, installed, prepare
-from zoo.errors import MachineError
+from zoo.errors import MachineError, MelanomaZooError
 from zoo.networks import assemble
 from zoo.runtime import arithmetic
 from zoo.sessions import OnnxRuntime, OpenVino
@@ -280,6 +282,39 @@ def test_set(tmp_path_factory: pytest.TempPathFactory) -> TestSet:
         place / "table.csv", index=False
     )
     return read_test_set(place)
+
+
+def test_what_is_exported_is_not_built_again(
+    engine: str, tiny: System, test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evaluate import compute
+
+    settings = Settings(engine=engine)
+    some = msgspec.structs.replace(test_set, images=test_set.images[:4])
+    predict([untrained(tiny, 0)], some, settings)
+    built: list[str] = []
+    monkeypatch.setattr(
+        compute, "network", lambda training, build: built.append(training.member.name) or loaded(training, build)
+    )
+    (again,) = predict([untrained(tiny, 0)], test_set, settings)
+    assert not built
+    (exact,) = predict([untrained(tiny, 0)], test_set)
+    assert len(built) == 2, "torch runs each fold itself"
+    assert (again.table["score"] - exact.table["score"]).abs().max() < export.TOLERANCE
+    predict([untrained(tiny, 1)], test_set, settings)
+    assert len(built) == 4, "other weights are built, and exported"
+
+
+def test_a_file_that_has_changed_is_not_answered_for_by_its_export(
+    engine: str, tiny: System, test_set: TestSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "small_fold0.pth"
+    torch.save(alive(TINY).state_dict(), path)
+    job = trained(tiny, [WeightFile(member=TINY.name, fold=0, path=path)])
+    predict([job], msgspec.structs.replace(test_set, images=test_set.images[:4]), Settings(engine=engine))
+    torch.save(alive(TINY, 1).state_dict(), path)
+    with pytest.raises(MelanomaZooError, match="has changed since it was checked"):
+        predict([job], test_set, Settings(engine=engine))
 
 
 def test_predictions_of_all_engines_agree_and_say_what_made_them(

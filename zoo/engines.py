@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.card import Member
-    from zoo.export import Check
+    from zoo.export import Check, Kept
 
 Engine = Literal["auto", "torch", "onnxruntime", "openvino"]
 Library = Literal["torch", "onnxruntime", "openvino"]
@@ -150,7 +150,7 @@ def choose(
 
 
 def prepare(
-    network: nn.Module,
+    network: nn.Module | Kept,
     member: Member,
     engine: Library,
     precision: Precision,
@@ -164,7 +164,7 @@ def prepare(
     engines have theirs built in.
 
     Args:
-        network: In eval mode, on the CPU; it is left as it is.
+        network: In eval mode, on the CPU; it is left as it is. Or what is kept of it.
         member: Its card's entry.
         engine: What runs it.
         precision: What it computes in.
@@ -181,26 +181,31 @@ def prepare(
     from zoo import export
 
     check(engine, device, precision)
+
+    def make() -> nn.Module:
+        return network.make() if isinstance(network, export.Kept) else network
+
     if engine == "torch":
-        folded = export.fold(network, member)
-        if folded is network:
-            folded = copy.deepcopy(network)
+        whole = make()
+        folded = export.fold(whole, member)
+        if folded is whole:
+            folded = copy.deepcopy(whole)
         return folded.to(device=device).to(memory_format=torch.channels_last)
     fixed = batch if batch is not None and batch <= _MOST_FIXED else None
-    made = export.export(network, member)
+    made = network.made if isinstance(network, export.Kept) else export.export(network, member)
     try:
         ready = _session(engine, made.model, precision, streams, fixed)
     except ValueError as error:
         if made.fresh:
             raise MachineError(f"{member.name}: {error}; choose --engine torch") from error
         # What was kept is broken: a disk, or somebody's hand.
-        made = export.export(network, member, anew=True)
+        made = export.export(make(), member, anew=True)
         ready = _session(engine, made.model, precision, streams, fixed)
 
     def single() -> nn.Module:
         return ready if precision == "fp32" else _session(engine, made.model, "fp32", streams, fixed)
 
-    _verify(network, member, engine, made.name, single, fixed)
+    _verify(make, member, engine, made.name, single, fixed)
     return ready
 
 
@@ -219,7 +224,7 @@ def _session(
 
 
 def _verify(
-    network: nn.Module, member: Member, engine: Library, name: str, single: Callable[[], nn.Module], batch: int | None
+    make: Callable[[], nn.Module], member: Member, engine: Library, name: str, single: Callable[[], nn.Module], batch: int | None
 ) -> None:  # fmt: skip
     """Refuses an engine whose results are off; what was found good once is not computed again."""
     from zoo import export
@@ -227,7 +232,7 @@ def _verify(
     key = cache.key("checked", name, engine, versions(engine), batch, code=("zoo.engines", "zoo.sessions"))
     found: Check | None = cache.load(key, export.Check)
     if found is None:
-        found = export.compare(network, single(), member, batch)
+        found = export.compare(make(), single(), member, batch)
         if found.close:
             cache.keep(key, found)
     if not found.close:

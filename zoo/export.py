@@ -14,8 +14,9 @@ import math
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -85,18 +86,48 @@ def export(network: nn.Module, member: Member, *, anew: bool = False) -> Export:
         MachineError: The exporter cannot translate the network; the message says what it met.
     """
     name = _name(network, member)
-    path = cache.folder() / f"{name}.onnx"
     if not anew:
-        try:
-            return Export(name=name, model=path.read_bytes(), fresh=False)
-        except OSError:
-            pass
+        with suppress(OSError):
+            return Export(name=name, model=_path(name).read_bytes(), fresh=False)
     model = _exported(network, member)
     try:
-        write(path, model)
+        write(_path(name), model)
     except MachineError:
         cache.warn_unwritable()
     return Export(name=name, model=model, fresh=True)
+
+
+class Kept(NamedTuple):
+    """A network of which there is an export: itself it is made only where that does not suffice.
+
+    Attributes:
+        made: The export.
+        make: Makes the network, in eval mode, on the CPU.
+    """
+
+    made: Export
+    make: Callable[[], nn.Module]
+
+
+def recalled(make: Callable[[], nn.Module], member: Member, known: str) -> Kept:
+    """An export by what is known of a network before it is made; exported where it is not kept.
+
+    Args:
+        make: Makes the network, in eval mode, on the CPU.
+        member: Its card's entry.
+        known: A key of everything that decides the network, its weights too.
+
+    Raises:
+        MachineError: As of `export`.
+    """
+    alias = cache.key("exported", known, code=(__name__,))
+    if name := cache.load(alias, str):
+        with suppress(OSError):
+            return Kept(Export(name=name, model=_path(name).read_bytes(), fresh=False), make)
+    network = make()
+    made = export(network, member)
+    cache.keep(alias, made.name)
+    return Kept(made, lambda: network)
 
 
 def compare(
@@ -236,6 +267,10 @@ def _with_padding(conv: Any, size: tuple[int, int]) -> nn.Module:
     )  # fmt: skip
     plain.weight, plain.bias = conv.weight, conv.bias
     return nn.Sequential(nn.ZeroPad2d((*ends(1), *ends(0))), plain)
+
+
+def _path(name: str) -> Path:
+    return cache.folder() / f"{name}.onnx"
 
 
 def _name(network: nn.Module, member: Member) -> str:
