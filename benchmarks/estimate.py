@@ -217,7 +217,7 @@ def _bytes(network: Network, batch: int) -> int:
 def pass_s(cell: Cell, macs: int, reading: Mapping[str, Any] | None) -> float:
     """Seconds of one forward pass: measured, or what its operations would take."""
     if reading:
-        return pass_ms(cell.kind, reading) / 1e3
+        return pass_ms(cell, reading) / 1e3
     variant = cell.variant
     rate = _RATE[variant.device] * (variant.threads if variant.device == "cpu" else 1)
     return max(_LEAST_S[variant.device], macs * cell.batch / rate)
@@ -229,4 +229,4 @@ def kept_rate(line: Line, options: Options, taker: Taker) -> float | None:
     kept = [reading for turn in range(cell.rules.rounds) if (reading := taker.kept(cell, turn))]
     if not kept:
         return None
-    return 1e3 * cell.batch / median(pass_ms(cell.kind, reading) for reading in kept)
+    return 1e3 * cell.batch / median(pass_ms(cell, reading) for reading in kept)

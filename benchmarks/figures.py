@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,9 +17,6 @@ from benchmarks.samples import BUSY, CHOICE, NEEDED, NOISY, Summary, flags, summ
 RANDOM, OWN = "random", "the file's own"
 """What the weights of a network are: random, unless its card names a file that holds all of it."""
 
-TOTAL = ("end-to-end",)
-"""Scenarios whose figure is all images / all of the time, and not of the median sample: files are read ahead."""
-
 Answer = Mapping[str, Any]
 """Of a worker: `{"result": ...}` or `{"error": reason}`."""
 
@@ -31,15 +29,15 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         return replace(row, error=errors[0] if errors else "not measured")
     batch = min(each["batch"] for each in readings)
     readings = [each for each in readings if each["batch"] == batch]
-    total = cell.kind in TOTAL
-    found = summarise([per_pass(each, each["samples_ms"]) for each in readings], total=total)
+    cycle = _cycle(cell, batch)
+    found = summarise([per_pass(each, each["samples_ms"]) for each in readings], cycle=cycle)
     device_ms = [per_pass(each, each["device_ms"]) for each in readings if each["device_ms"]]
     lesion = cell.kind == "protocol"
     return replace(
         row,
         batch=None if lesion else batch,
         ms=found.typical,
-        device_ms=summarise(device_ms, total=total).typical if device_ms else None,
+        device_ms=summarise(device_ms, cycle=cycle).typical if device_ms else None,
         p90_ms=found.p90,
         p99_ms=found.p99,
         images_per_s=None if lesion else 1e3 * batch / found.typical,
@@ -51,7 +49,7 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         load_ms=statistics.median(each["load_ms"] for each in readings),
         first_ms=statistics.median(each["first_ms"] for each in readings),
         flags=(*_flags(cell, found, readings, batch), *(f"a round failed: {error}" for error in errors)),
-        reasons={**row.reasons, **_too_few(found)},
+        reasons={**row.reasons, **_missing(found, cycle)},
         gpu=nvml.together([each["gpu"] for each in readings]),
         settings=all_of([each["settings"] for each in readings]),
     )
@@ -69,9 +67,17 @@ def all_of(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
     }
 
 
-def pass_ms(kind: str, reading: Mapping[str, Any]) -> float:
-    """Milliseconds of one pass by one reading of a cell of some kind, as its row would report them."""
-    return summarise([per_pass(reading, reading["samples_ms"])], total=kind in TOTAL).typical
+def pass_ms(cell: Cell, reading: Mapping[str, Any]) -> float:
+    """Milliseconds of one pass by one reading of a cell, as its row would report them."""
+    samples = per_pass(reading, reading["samples_ms"])
+    return summarise([samples], cycle=_cycle(cell, reading["batch"])).typical
+
+
+def _cycle(cell: Cell, batch: int) -> int:
+    """Batches after which the same image files come again; 0 where pixels are on the device already."""
+    if cell.kind != "end-to-end":
+        return 0
+    return math.lcm(batch, len(cell.images) or 1) // batch
 
 
 def per_pass(reading: Mapping[str, Any], samples_ms: Sequence[float]) -> list[float]:
@@ -94,7 +100,12 @@ def _flags(cell: Cell, found: Summary, readings: Sequence[Mapping[str, Any]], ba
     )
 
 
-def _too_few(found: Summary) -> dict[str, str]:
+def _missing(found: Summary, cycle: int) -> dict[str, str]:
+    """Why there is no percentile."""
+    if cycle:
+        return dict.fromkeys(
+            ("p90_ms", "p99_ms"), "batches of a pipeline that reads ahead take no time of their own"
+        )
     values = {90: found.p90, 99: found.p99}
     return {
         f"p{share}_ms": f"needs {NEEDED[share]} samples, not {found.samples}"

@@ -25,11 +25,11 @@ class Summary:
     """What some samples say.
 
     Attributes:
-        typical: What is reported: the median of the samples of all rounds, or their mean where the total counts.
-        p90: 90th percentile; None where there are too few samples for it.
+        typical: What is reported: the median of the samples of all rounds, or of a pipeline their mean.
+        p90: 90th percentile; None where there are too few samples for it, and of a pipeline.
         p99: 99th percentile; likewise.
         samples: How many samples there are.
-        iqr: Interquartile range of all samples, divided by their median.
+        iqr: Interquartile range of all samples, divided by their median; of a pipeline that of its whole cycles.
         rounds: How far `typical` of a repeat may lie from it, judged by that of each round and divided by it;
             0 where there is one round.
     """
@@ -47,32 +47,41 @@ class Summary:
         return max(self.iqr, self.rounds)
 
 
-def summarise(rounds: Sequence[Sequence[float]], *, total: bool = False) -> Summary:
+def summarise(rounds: Sequence[Sequence[float]], *, cycle: int = 0) -> Summary:
     """Summarises the samples of one or more rounds.
 
     Args:
         rounds: The samples of each.
-        total: Whether what counts is their total, as of the steps of a pipeline that works ahead: such a step
-            is short or long by what happened to be ready, and their median is the time of nothing.
+        cycle: Samples after which a pipeline that works ahead does the same again; 0 where each sample stands for
+            itself. A step of a pipeline is short or long by what happened to be ready, and by what its own files
+            ask for: what counts is the total, and what scatters are whole cycles.
 
     >>> found = summarise([[10.0, 10.0, 10.0], [13.0, 14.0]])
     >>> found.typical, found.iqr, round(found.rounds, 3), found.p90
     (10.0, 0.3, 3.145, None)
-    >>> summarise([[10.0, 10.0, 10.0], [13.0, 14.0]], total=True).typical
-    11.4
+    >>> found = summarise([[2.0, 14.0, 2.0, 14.0], [14.0, 2.0]], cycle=2)
+    >>> found.typical, found.iqr, found.rounds
+    (8.0, 0.0, 0.0)
     """
-    centre = statistics.fmean if total else statistics.median
+    centre = statistics.fmean if cycle else statistics.median
     pooled = [sample for each in rounds for sample in each]
-    low, high = (percentile(pooled, 25), percentile(pooled, 75))
+    apart = [mean for each in rounds for mean in _cycles(each, cycle)] if cycle else pooled
+    low, high = (percentile(apart, 25), percentile(apart, 75))
     typical = centre(pooled)
     return Summary(
         typical=typical,
-        p90=percentile(pooled, 90) if len(pooled) >= NEEDED[90] else None,
-        p99=percentile(pooled, 99) if len(pooled) >= NEEDED[99] else None,
+        p90=percentile(pooled, 90) if not cycle and len(pooled) >= NEEDED[90] else None,
+        p99=percentile(pooled, 99) if not cycle and len(pooled) >= NEEDED[99] else None,
         samples=len(pooled),
-        iqr=(high - low) / statistics.median(pooled),
+        iqr=(high - low) / statistics.median(apart),
         rounds=repeat([centre(each) for each in rounds]) / typical,
     )
+
+
+def _cycles(samples: Sequence[float], cycle: int) -> list[float]:
+    """Means of whole cycles; of all samples where they make none."""
+    starts = range(0, len(samples) - cycle + 1, cycle)
+    return [statistics.fmean(samples[at : at + cycle]) for at in starts] or [statistics.fmean(samples)]
 
 
 def repeat(figures: Sequence[float]) -> float:

@@ -52,7 +52,7 @@ def sweep(cell: Cell, take: Callable[[Cell], dict[str, Any]], available: int | N
         if "error" in answer:
             return Sweep(_chosen(found), found, f"batch {batch}: {answer['error']}")
         reading = answer["result"]
-        found[batch] = 1e3 * batch / pass_ms("sweep", reading)
+        found[batch] = 1e3 * batch / pass_ms(cell, reading)
         worse = 0 if batch == 1 or found[batch] >= GAIN * found[best] else worse + 1
         if not worse:
             best = batch

@@ -150,7 +150,7 @@ def _with_method(found: Sequence[Table], profile: Profile) -> list[Table]:
     method.append(
         f"Each figure: {profile.rounds} fresh process{'es' * (profile.rounds > 1)}, in shuffled order, seed {profile.seed}; "
         f"weights: {profile.weights}. Measured on {_machine(profile.machine)}{_clock(profile.clocks)}. Spread: interquartile range / median, or how far "
-        f"a repeat may lie by the rounds' medians (95%) where that is larger; noisy above {NOISY:.0%}, invalid above {INVALID:.0%}. Busy: other "
+        f"a repeat may lie by the rounds' own figures (95%) where that is larger; noisy above {NOISY:.0%}, invalid above {INVALID:.0%}. Busy: other "
         f"processes took more than {BUSY:.0%} of the processors."
     )
     return [replace(each, notes=(*method, *each.notes)) if each is found[0] else each for each in found]

@@ -294,7 +294,9 @@ def test_what_is_exported_is_not_built_again(
     predict([untrained(tiny, 0)], some, settings)
     built: list[str] = []
     monkeypatch.setattr(
-        compute, "network", lambda training, build: built.append(training.member.name) or loaded(training, build)
+        compute,
+        "network",
+        lambda training, build: built.append(training.member.name) or loaded(training, build),
     )
     (again,) = predict([untrained(tiny, 0)], test_set, settings)
     assert not built

@@ -79,16 +79,29 @@ def test_figures_are_those_of_all_rounds_together(rounds: list[list[float]]) -> 
 
 def test_end_to_end_is_all_images_by_all_of_the_time() -> None:
     """Steps of a pipeline that works ahead: most are short, since what they need is ready."""
-    cell = Cell(kind="end-to-end", batch=8, variant=Variant(), rules=FULL)
+    cell = Cell(kind="end-to-end", batch=8, images=("a",) * 32, variant=Variant(), rules=FULL)
     rounds = [[2.0, 2.0, 2.0, each] for each in (10.0, 12.0, 14.0)]
     row = timed(ROW, cell, [reading(each, batch=8, images=8, device_ms=each) for each in rounds])
     assert row.images_per_s == pytest.approx(1e3 * 8 * 12 / sum(map(sum, rounds)))
     assert row.ms == row.device_ms == pytest.approx(4.5)
     scale = stats.t.ppf(0.975, df=2) * np.sqrt(2 / 3)
     assert row.between_rounds == pytest.approx(scale * np.std([4.0, 4.5, 5.0], ddof=1) / 4.5, rel=1e-3)
-    assert pass_ms("end-to-end", reading(rounds[0], batch=8, images=8)["result"]) == 4.0
-    assert pass_ms("throughput", reading(rounds[0], batch=8, images=8)["result"]) == 2.0
-    assert timed(ROW, replace(cell, kind="throughput"), [reading(rounds[0], batch=8, images=8)]).ms == 2.0
+    assert pass_ms(cell, reading(rounds[0], batch=8, images=8)["result"]) == 4.0
+    throughput = replace(cell, kind="throughput")
+    assert pass_ms(throughput, reading(rounds[0], batch=8, images=8)["result"]) == 2.0
+    assert timed(ROW, throughput, [reading(rounds[0], batch=8, images=8)]).ms == 2.0
+
+
+def test_what_differs_between_the_files_of_a_cycle_is_no_noise() -> None:
+    """Four batches of unlike files, over and over: each cycle takes as long as any other."""
+    cell = Cell(kind="end-to-end", batch=8, images=("a",) * 32, variant=Variant(), rules=FULL)
+    steady = [[1.0, 9.0, 2.0, 8.0] * 20] * 3
+    row = timed(ROW, cell, [reading(each, batch=8, images=8) for each in steady])
+    assert (row.iqr, row.spread, row.flags) == (0.0, 0.0, ())
+    assert row.p90_ms is None
+    assert "pipeline" in row.reasons["p90_ms"]
+    uneven = [[1.0, 9.0, 2.0, 8.0, 2.0, 18.0, 4.0, 16.0] * 10] * 3
+    assert timed(ROW, cell, [reading(each, batch=8, images=8) for each in uneven]).flags == ("invalid",)
 
 
 def test_a_repeat_lies_within_the_spread_as_often_as_is_said() -> None:
