@@ -10,7 +10,7 @@ For one backbone, batch and precision after another, in fresh processes, in turn
   images of 40 passes over their time, each waited for. TensorFloat-32 is on for tf32 alone, in all rows.
 * forward: the network as `predict` runs it, by the same loop; then under `torch.compile`.
 * predict: from files to probabilities, with random weights. *Whole* is everything, with reading and checking the
-  files, making the network, and compiling it; *going* is what comes after the first unit of images.
+  files, making the network, and compiling it; *going* is what comes after the first batch, or the first unit of images.
 
 The second table has what threads of the processor decode and resize, and torchvision's decoder (nvJPEG on a
 GPU) beside it, with how far its pixels are from those that `predict` takes. Nothing is judged.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -149,10 +150,12 @@ def rate(step: Callable[[], object], batch: int, device: str) -> float:
 def predict_rates(system: str, row: Row, given: argparse.Namespace) -> dict[str, Any]:
     """Views per second of `predict`, with an empty folder of kept results: of all of it, and while it is going."""
     import zoo
+    from evaluate.compute import TOGETHER
     from evaluate.jobs import untrained
     from evaluate.launchers.base import cores
     from evaluate.predict import Settings, predict
     from evaluate.testset import read_test_set
+    from evaluate.units import SHARD
 
     card = zoo.card(system)
     job = untrained(card, 0, members=[card.members[0].name], folds=[0], number_of_views=given.views)
@@ -168,9 +171,11 @@ def predict_rates(system: str, row: Row, given: argparse.Namespace) -> dict[str,
     )
     seconds = time.perf_counter() - start
     views = job.card.views.distinct
-    (first, some), *_ = [mark for mark in marks if mark[1]]
     last, every = marks[-1]
     (used,) = found.metadata["batch_sizes"].values()
+    # Units that share a batch come at the same time.
+    together = math.ceil(min(used) / (SHARD * views)) if TOGETHER[given.device] else 1
+    first, some = next(mark for mark in marks if mark[1] >= min(together * SHARD, every))
     return {
         "rate": len(test_set.images) * views / seconds,
         "going": (every - some) * views / (last - first) if every > some else None,
@@ -368,7 +373,7 @@ def _cells(
         return f"– | n/a ({failed[0].replace('|', '/')}) | – | –"
     rates = [answer[key] for answer in answers if answer[key]]
     if not rates:
-        return f"{answers[0]['batch']} | n/a (all images are one unit) | – | –"
+        return f"{answers[0]['batch']} | n/a (all images go through at once) | – | –"
     median = statistics.median(rates)
     shares = [
         f"{median / statistics.median(known):.2f}"
