@@ -10,8 +10,7 @@ For one backbone, batch and precision after another, in fresh processes, in turn
   images of 40 passes over their time, each waited for. TensorFloat-32 is on for tf32 alone, in all rows.
 * forward: the network as `predict` runs it, by the same loop; then under `torch.compile`.
 * predict: from files to probabilities, with random weights. *Whole* is everything, with reading and checking the
-  files, making the network, and compiling it; *going* is what comes after the first unit of images. It passes no
-  more at a time than the views of one unit; it is compared with forward passes of that batch.
+  files, making the network, and compiling it; *going* is what comes after the first batch, or the first unit of images.
 
 The second table has what threads of the processor decode and resize, and torchvision's decoder (nvJPEG on a
 GPU) beside it, with how far its pixels are from those that `predict` takes. Nothing is judged.

@@ -44,7 +44,6 @@ TOGETHER: dict[Literal["cpu", "cuda"], bool] = {"cpu": False, "cuda": True}
 """Whether a batch is filled across units. A CPU needs no large ones, and its results are the same to the last bit
 whatever is computed beside them."""
 
-
 MADE_AHEAD: dict[Literal["cpu", "cuda"], bool] = {"cpu": False, "cuda": True}
 """Whether the next network is made on the CPU while this one computes. It takes a good half of a second, in which a
 GPU would wait; on a CPU it would take the cores from this one."""
@@ -94,7 +93,7 @@ class Computer:
         for portion, pixels in self._decoded(portions, after):
             runs = [tuple(same) for _, same in groupby(portion, key=lambda unit: unit.network.key)]
             for units, coming in zip_longest(runs, runs[1:]):
-                # One network is in memory at a time, and the time of making one is nobody else's.
+                # One network is on the device at a time, and the time of making one is nobody else's.
                 while begun and self._last and self._last[0] != units[0].network.key:
                     yield from begun.popleft()()
                 for some in self._batches(units):
@@ -134,14 +133,14 @@ class Computer:
         network, count = units[0].network, 1
         if TOGETHER[network.how.device]:
             with suppress(Exception):  # Each unit is told what is wrong with its network.
-                forward = self._forward(network, len(units))
+                forward = self._forward(network)
                 count = math.ceil(forward.batch_size / (SHARD * network.views.distinct))
         return (units[at : at + count] for at in range(0, len(units), count))
 
     def _begun(self, units: Portion, pixels: Decoding) -> _Wait:
         network = units[0].network
         try:
-            forward = self._forward(network, len(units))
+            forward = self._forward(network)
             begun = time.perf_counter()
             indices = chain.from_iterable(range(unit.start, unit.stop) for unit in units)
             squares = [pixels(index)[network.geometry] for index in indices]
@@ -178,13 +177,12 @@ class Computer:
             return [Computed(unit=units[0], error=error)]
         return [computed for unit in units for computed in self._begun((unit,), pixels)()]
 
-    def _forward(self, wanted: Network, units: int) -> Forward:
-        """The network, ready to run on as many units."""
+    def _forward(self, wanted: Network) -> Forward:
         if self._last is None or self._last[0] != wanted.key:
             begun = time.perf_counter()
             # The last one goes before the next is made.
             self._last = None
-            self._last = wanted.key, self._made(wanted, units)
+            self._last = wanted.key, self._made(wanted)
             self._loading = time.perf_counter() - begun
         found = self._last[1]
         if isinstance(found, Exception):
@@ -196,7 +194,7 @@ class Computer:
         if MADE_AHEAD[wanted.how.device] and (self._next is None or self._next[0] != wanted.key):
             self._next = wanted.key, self._maker.submit(_network, wanted)
 
-    def _made(self, wanted: Network, units: int) -> Forward | Exception:
+    def _made(self, wanted: Network) -> Forward | Exception:
         """The network, ready to run; or why it cannot be, which its next unit need not find out again."""
         ahead, self._next = self._next, None
         try:
@@ -207,7 +205,7 @@ class Computer:
                 device=wanted.how.device,
                 precision=wanted.how.precision,
                 batch_size=wanted.how.batch_size,
-                most=units * SHARD * wanted.views.distinct,
+                most=None if TOGETHER[wanted.how.device] else SHARD * wanted.views.distinct,
                 engine=wanted.how.engine,
                 compiled=wanted.how.compiled,
             )

@@ -62,7 +62,10 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 write(self._folder / f"{name}.json", content)
             except MachineError:
-                cache.warn_unwritable(self._folder)
+                if self.location:
+                    cache.warn_unwritable(self._folder, "with --results")
+                else:
+                    cache.warn_unwritable()
                 return False
             return True
         try:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from zoo.registry import Builder
 
 SHARD = 16
-"""Images of a unit: what a killed run loses at most."""
+"""Images of a unit: what a killed run loses at most on a CPU. On a GPU it is what is in two batches."""
 
 _CODE = (
     "evaluate.forward",

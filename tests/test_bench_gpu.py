@@ -136,7 +136,7 @@ def test_what_failed_is_a_row_that_says_why(given: Callable[..., argparse.Namesp
     text = bench_gpu.report(found, asked, real=False)
     assert "| bf16 | forward, compiled | – | n/a (MachineError: no / compiler) | – | – |" in text
     assert "| bf16 | predict, whole, compiled | 8 | 50.0 (50.0–50.0) | 0.50 | – |" in text
-    assert "| bf16 | predict, going, compiled | 8 | n/a (all images are one unit) | – | – |" in text
+    assert "| bf16 | predict, going, compiled | 8 | n/a (all images go through at once) | – | – |" in text
     assert "| tf32 | predict, going, compiled | 8 | 90.0 (90.0–90.0) | 0.90 | 0.90 |" in text
     assert "Decoders: n/a (no torchvision)." in text
 

@@ -9,6 +9,7 @@ import msgspec
 import platformdirs
 import pytest
 
+from evaluate.stores import Store
 from zoo import cache
 from zoo.card import Attention, Member, Metadata, Preprocess
 
@@ -49,6 +50,21 @@ def test_what_is_kept_is_found_again() -> None:
     assert cache.load("a", Result) is None
     cache.keep("a", Result(3))
     assert cache.load("a", Result) == Result(3)
+
+
+def test_what_cannot_be_kept_costs_one_line_that_names_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "a file, no folder"
+    place.write_text("")
+    store = Store(location=str(place))
+    assert [store.write(name, b"1") for name in ("a", "b")] == [False, False]
+    (said,) = caplog.messages
+    assert said.startswith(f"{place} cannot be written, so results are not kept")
+    assert said.endswith("name another folder with --results")
+    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(place / "below"))
+    assert not Store().write("a", b"1")
+    assert caplog.messages[1].endswith("name another folder in MELANOMA_ZOO_CACHE")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"value": "3"}', b"\xff\xfe"])

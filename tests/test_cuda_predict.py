@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +17,14 @@ for package in ("cv2", "msgspec", "natsort", "numpy", "pandas", "PIL", "simplejp
 
 import numpy as np  # noqa: E402
 
+import zoo  # noqa: E402
 from evaluate import forward as module  # noqa: E402
 from evaluate.forward import Forward  # noqa: E402
+from evaluate.jobs import untrained  # noqa: E402
+from evaluate.predict import Settings, predict  # noqa: E402
+from evaluate.testset import read_test_set  # noqa: E402
 from weights.untrained import enliven  # noqa: E402
-from zoo.card import VIEWS, Attention, Member, Metadata  # noqa: E402
+from zoo.card import VIEWS, Attention, Checkpoints, Member, Metadata, System  # noqa: E402
 from zoo.networks import assemble  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -67,6 +73,38 @@ def test_the_host_waits_for_results_alone(compiled: bool) -> None:
         torch.cuda.set_sync_debug_mode("default")
     assert np.array_equal(np.stack(first()), np.stack(expected))
     assert np.array_equal(np.stack(second()), np.stack(expected))
+
+
+def test_units_that_share_a_batch_have_the_results_of_the_cpu(
+    tmp_path: Path, draw: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 images with one view: three units of each of two networks, in one batch of 64."""
+    monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "kept"))
+    for number in range(40):
+        draw(tmp_path / "images" / f"I_{number:02d}.png")
+    card = System(
+        schema=1, name="shared", title="Shared", group="test", summary="A small one.", folds=2,
+        members=(member(),), checkpoints=Checkpoints(layout="ours", pattern="{member}_fold{fold}.pth"),
+    )  # fmt: skip
+    runs: list[int] = []
+    logits = Forward._logits
+
+    def noted(own: Forward, batch: Any) -> torch.Tensor:
+        runs.append(len(batch))
+        return logits(own, batch)
+
+    monkeypatch.setattr(Forward, "_logits", noted)
+    zoo.register(card)
+    try:
+        job, test_set = untrained(card, 0), read_test_set(tmp_path / "images")
+        (found,) = predict([job], test_set, Settings(device="cuda", batch_size=64))
+        assert runs == [40, 40]
+        (expected,) = predict([job], test_set, Settings(device="cpu"))
+    finally:
+        zoo.unregister(card.name)
+    assert len(list((tmp_path / "kept").glob("probabilities-*"))) == 2 * 2 * 3
+    assert (found.table["score"] - expected.table["score"]).abs().max() <= 1e-4
+    assert found.table["score"].std() > 1e-3, "a test that any constant would pass"
 
 
 def test_networks_are_compiled_one_after_another() -> None:

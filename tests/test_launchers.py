@@ -100,7 +100,7 @@ def test_the_queue_hands_out_every_unit_until_it_is_finished_or_given_up(sizes, 
     begun: dict[str, int] = {}
     at_work: dict[int, list[str]] = {}
     while not queue.empty:
-        if queue.waiting and (not at_work or data.draw(some.booleans())):
+        if queue.waiting and len(at_work) < 9 and (not at_work or data.draw(some.booleans())):
             worker = data.draw(some.sampled_from([each for each in range(9) if each not in at_work]))
             at_work[worker] = [unit.name for unit in queue.take(worker)]
             handed_out += 1

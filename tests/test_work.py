@@ -15,12 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 import zoo
-from evaluate import outcome, prediction_file, testimages
+from benchmarks import simulate_rows
+from evaluate import drifting, outcome, prediction_file, testimages
 from evaluate.jobs import untrained
 from evaluate.launchers.local import Local
 from evaluate.predict import predict, predict_to_file
 from evaluate.prediction_file import write_rows
-from evaluate.predictions import read_predictions, write_predictions
+from evaluate.predictions import Predictions, read_predictions, write_predictions
+from evaluate.published import write_published
 from evaluate.stores import Store
 from evaluate.testimages import Images, TestImage
 from evaluate.testset import TestSet, read_test_set
@@ -125,6 +127,7 @@ def test_a_file_that_is_written_in_parts_is_that_of_the_whole(
     known = {
         "image": [f"I_{number:03d}" for number in range(70)],
         "patient": [f"P{number // 3}" for number in range(70)],
+        "target": [int(number % 7 == 0) for number in range(70)],
     }
     pd.DataFrame(known).to_csv(tmp_path / "images" / "metadata.csv", index=False)
     test_set: TestSet = read_test_set(tmp_path / "images", on_error="skip")
@@ -137,6 +140,16 @@ def test_a_file_that_is_written_in_parts_is_that_of_the_whole(
     assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert metadata == whole.metadata
     read = read_predictions(tmp_path / "parts.parquet")
+    write_published(tmp_path / "parts.parquet", test_set.labels, tmp_path / "parts.csv")
+    monkeypatch.setattr(prediction_file, "ROW_GROUP", 2**16)
+    write_published(tmp_path / "whole.parquet", test_set.labels, tmp_path / "whole.csv")
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    published = pd.read_csv(tmp_path / "parts.csv", index_col="image_name")
+    mean = read.table.groupby("image")["score"].mean()
+    pd.testing.assert_series_equal(published["target"].sort_index(), mean, check_names=False)
+    assert published.loc["I_020", "skipped"].startswith("neither a JPEG nor a PNG image")
+    assert published["skipped"].notna().sum() == 1
+    assert (published["y_true"] == [int(int(name[2:]) % 7 == 0) for name in published.index]).all()
     assert len(read.table) == 3 * 70
     assert read.table["score"].isna().sum() == 3
     assert (read.table["patient"] == [f"P{int(name[2:]) // 3}" for name in read.table["image"]]).all()
@@ -161,3 +174,69 @@ def test_a_file_does_not_depend_on_how_its_rows_come(cuts: list[int], size: int,
         for name, given in (("parts", parts), ("whole", [table])):
             write_rows(given, place / name, system="s", kind="rank", metadata={})
     assert (place / "parts").read_bytes() == (place / "whole").read_bytes()
+
+
+def scored(count: int) -> pd.DataFrame:
+    """Two members with two folds each; every tenth image was skipped."""
+    random = np.random.default_rng(8)
+    own = [
+        pd.DataFrame(
+            {
+                "image": [f"I_{number:07d}" for number in range(count)],
+                "member": member,
+                "fold": fold,
+                "score": np.where(np.arange(count) % 10, random.random(count), np.nan),
+            }
+        )
+        for member in ("a", "b")
+        for fold in (0, 1)
+    ]
+    return pd.concat(own, ignore_index=True)
+
+
+@given(cuts=some.lists(some.integers(0, 160), max_size=8))
+def test_drift_does_not_depend_on_how_rows_come(cuts: list[int]) -> None:
+    whole = scored(40)
+    rows = whole[whole["image"].isin([f"I_{number:07d}" for number in (1, 12, 23, 39)])]
+    exact = Predictions(
+        system="s", kind="probability", table=rows.assign(score=rows["score"] * 0.9).reset_index(drop=True)
+    )
+    ends = sorted({0, *cuts, 160})
+    parts = [whole.iloc[start:stop] for start, stop in pairwise(ends)]
+    found, at_once = (drifting.measure(each, exact, None) for each in (parts, [whole]))
+    assert found == at_once
+    assert found.images == 4
+    assert found.max_difference == pytest.approx(0.1 * rows["score"].max())
+    score = rows.groupby("image")["score"].mean()
+    assert found.changed == ((score >= 0.5) != (0.9 * score >= 0.5)).sum()
+
+
+def written_peak(count: int, place: Path) -> int:
+    """Peak bytes while the published layout is written of so many images."""
+    card = zoo.card("sge_b3")
+    table = scored(count).query("member == 'a'").assign(member=card.members[0].name)
+    write_rows([table], place / "a.parquet", system=card.name, kind="probability", metadata={})
+    del table
+    tracemalloc.start()
+    try:
+        write_published(place / "a.parquet", None, place / "a.csv")
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_published_layout_of_an_image_more_is_some_bytes_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its score, in a few copies. All rows at once would be several hundred bytes."""
+    monkeypatch.setattr(prediction_file, "ROW_GROUP", 1000)
+    written_peak(2000, tmp_path)
+    few, many = (written_peak(count, tmp_path) for count in (5_000, 25_000))
+    assert (many - few) / 20_000 < 64
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_rows_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    simulate_rows.main(["--images", "48"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [[f"| {what}", "48"] for what in ("csv", "drift", "scores", "folder")]

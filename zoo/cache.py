@@ -95,9 +95,14 @@ def keep(name: str, result: object) -> None:
         warn_unwritable()
 
 
-def warn_unwritable(place: Path | None = None) -> None:
-    """Says once on the log that nothing can be kept in a folder: this one where None."""
-    _warn_once(place or folder())
+def warn_unwritable(place: Path | None = None, mend: str = f"in {ENVIRONMENT}") -> None:
+    """Says once on the log that nothing can be kept in a folder.
+
+    Args:
+        place: The folder; this one where None.
+        mend: Where another can be named.
+    """
+    _warn_once(place or folder(), mend)
 
 
 def recall(
@@ -134,11 +139,11 @@ def recall(
 
 
 @cache
-def _warn_once(unwritable: Path) -> None:
+def _warn_once(unwritable: Path, mend: str) -> None:
     logging.getLogger(__name__).warning(
-        "%s cannot be written, so results are not kept for the next run; name another folder in %s",
+        "%s cannot be written, so results are not kept for the next run; name another folder %s",
         unwritable,
-        ENVIRONMENT,
+        mend,
     )
 
 
