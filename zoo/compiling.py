@@ -119,13 +119,19 @@ class Compiled(nn.Module):
         return output
 
 
-def forget() -> None:
-    """Frees what is compiled and not run any more; what is run will be compiled again."""
+def forget() -> bool:
+    """Frees what is compiled and not run any more; what is run will be compiled again.
+
+    Returns:
+        Whether there was any.
+    """
+    before = len(_residents)
     _residents[:] = [each for each in _residents if not each.free]
     for each in _residents:
         each.known.clear()
     # It would keep the graphs of networks that are gone, with their memory.
     torch.compiler.reset()
+    return len(_residents) < before
 
 
 def _resident(network: nn.Module, device: Literal["cpu", "cuda"]) -> _Resident:
