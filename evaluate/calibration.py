@@ -14,8 +14,8 @@ from evaluate.alignment import align
 from evaluate.estimate import estimate
 from evaluate.labels import Labels
 from evaluate.measure import resampled
-from evaluate.metrics import Counts, Floats
 from evaluate.predictions import Kind, Predictions, system_title
+from evaluate.ranking import Counts, Floats
 from evaluate.recalibration import Grouped, inside
 from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
 from evaluate.scores import Metric

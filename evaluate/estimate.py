@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.metrics import Floats
+from evaluate.ranking import Floats
 from evaluate.resampling import LARGEST_UNDEFINED_SHARE, SAME, THE_SAME, enough, expanded_tail
 from evaluate.scores import Metric
 

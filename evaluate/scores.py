@@ -14,10 +14,10 @@ from evaluate.alignment import align
 from evaluate.development import Development, carries_over
 from evaluate.labels import Labels
 from evaluate.measure import measure, resampled, threshold
-from evaluate.metrics import Counts, Floats, Ranking
 from evaluate.paired import Difference, differences, groups, mixed
 from evaluate.predictions import Kind, Predictions, system_title
 from evaluate.protocols import Column, OperatingPoint, Protocol
+from evaluate.ranking import Counts, Floats, Ranking
 from evaluate.resampling import LEVEL, SAME, THE_SAME, effective_clusters, enough, interval, undefined
 from evaluate.skipped import note, without_skipped
 from evaluate.textbook import tests

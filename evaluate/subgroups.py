@@ -16,11 +16,12 @@ from evaluate.development import Development
 from evaluate.estimate import estimate
 from evaluate.labels import Labels
 from evaluate.measure import crossing, resampled, threshold
-from evaluate.metrics import AT_POINT, OF_CURVE, Counts, Floats, Ranking
+from evaluate.metrics import AT_POINT, OF_CURVE
 from evaluate.paired import holm
 from evaluate.parts import Group, Kind, Part, parts
 from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import OperatingPoint, title_of
+from evaluate.ranking import Counts, Floats, Ranking
 from evaluate.resampling import LEVEL, SAME, interval, p_value, usual_resamples
 from evaluate.scores import Metric
 from evaluate.skipped import without_skipped
