@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluate.ranking import Floats
 from evaluate.resampling import LARGEST_UNDEFINED_SHARE, SAME, THE_SAME, enough, expanded_tail
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 
 
 def estimate(

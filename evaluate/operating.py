@@ -21,7 +21,7 @@ from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import Column, OperatingPoint
 from evaluate.ranking import Counts, Floats, Ranking
 from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 from evaluate.skipped import without_skipped
 from evaluate.textbook import tests
 from zoo.errors import UsageError

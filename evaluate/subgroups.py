@@ -23,7 +23,7 @@ from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import OperatingPoint, title_of
 from evaluate.ranking import Counts, Floats, Ranking
 from evaluate.resampling import LEVEL, SAME, interval, p_value, usual_resamples
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 from evaluate.skipped import without_skipped
 from zoo.errors import UnknownNameError
 

@@ -11,7 +11,7 @@ from benchmarks.parameters import RULES
 from evaluate.predictions import UNSTATED
 from evaluate.protocols import PROTOCOLS, title_of
 from evaluate.protocols import Column as Figure
-from evaluate.scores import Scores
+from evaluate.scored import Scores
 from evaluate.words import many
 from reports.differences import difference_tables, letter_notes, reference
 from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds

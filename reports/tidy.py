@@ -12,7 +12,7 @@ from evaluate.decision import DecisionCurves
 from evaluate.operating import OperatingPoints
 from evaluate.paired import Difference
 from evaluate.protocols import OperatingPoint
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 from evaluate.subgroups import InGroup, Subgroups
 from reports.record import Record
 

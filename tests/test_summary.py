@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import cli
 from evaluate.clinical import Clinical
 from evaluate.parts import Group
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 from evaluate.subgroups import InGroup, Subgroups, SystemSubgroups
 from reports.outputs import tables
 from reports.record import Record
