@@ -61,6 +61,7 @@ class _Resident:
 
 
 _residents: list[_Resident] = []
+_TAKING = Lock()
 
 
 class Compiled(nn.Module):
@@ -81,8 +82,9 @@ class Compiled(nn.Module):
         self._device = device
         self._name = name
         self._first = Lock()
-        self._resident = _resident(network, device)
-        self._resident.owner = weakref.ref(self)
+        with _TAKING:
+            self._resident = _resident(network, device)
+            self._resident.owner = weakref.ref(self)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """What the network returns for a batch.
