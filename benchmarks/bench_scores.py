@@ -24,9 +24,9 @@ from sklearn import metrics as reference
 
 from evaluate import calibration_of, find, read_labels, read_predictions, score
 from evaluate.measure import replicates
-from evaluate.metrics import Ranking
 from evaluate.paired import differences
 from evaluate.protocols import PROTOCOLS
+from evaluate.ranking import Ranking
 from evaluate.resampling import bootstrap
 
 IMAGES, PATIENTS, MELANOMAS, SYSTEMS, RESAMPLES = 603, 435, 95, 8, 10_000

@@ -24,9 +24,9 @@ from scipy import special
 
 from evaluate.delong import DeLong
 from evaluate.measure import measure, replicates
-from evaluate.metrics import Ranking
 from evaluate.paired import holm
 from evaluate.protocols import PROTOCOLS
+from evaluate.ranking import Ranking
 from evaluate.resampling import effective_clusters, interval, p_value
 from evaluate.textbook import mcnemar, mcnemar_clustered
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from evaluate.paired import Difference
     from evaluate.predictions import Predictions, find, read_predictions, write_predictions
     from evaluate.protocols import PROTOCOLS, OperatingPoint
-    from evaluate.scores import Metric, Scores, SystemScores, difference, score
+    from evaluate.scored import Metric, Scores, SystemScores
+    from evaluate.scores import difference, score
     from evaluate.subgroups import Subgroups, by_subgroup
     from evaluate.testimages import TestImage
     from evaluate.testset import TestSet, read_test_set
@@ -70,7 +71,8 @@ _HOMES = {
     "paired": ("Difference",),
     "predictions": ("Predictions", "find", "read_predictions", "write_predictions"),
     "protocols": ("PROTOCOLS", "OperatingPoint"),
-    "scores": ("Metric", "Scores", "SystemScores", "difference", "score"),
+    "scored": ("Metric", "Scores", "SystemScores"),
+    "scores": ("difference", "score"),
     "subgroups": ("Subgroups", "by_subgroup"),
     "testimages": ("TestImage",),
     "testset": ("TestSet", "read_test_set"),

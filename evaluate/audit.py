@@ -21,7 +21,8 @@ from evaluate.labels import Labels
 from evaluate.overlap import TrainingTable, overlap, without
 from evaluate.power import LARGEST_RESAMPLES, Detectable, detectable
 from evaluate.predictions import Kind, Predictions, card_of, files_of, kind_of, read_predictions, system_of
-from evaluate.scores import Scores, score
+from evaluate.scored import Scores
+from evaluate.scores import score
 from evaluate.skipped import without_skipped
 from evaluate.words import many
 from zoo.errors import InputError

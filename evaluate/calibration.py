@@ -14,11 +14,11 @@ from evaluate.alignment import align
 from evaluate.estimate import estimate
 from evaluate.labels import Labels
 from evaluate.measure import resampled
-from evaluate.metrics import Counts, Floats
 from evaluate.predictions import Kind, Predictions, system_title
+from evaluate.ranking import Counts, Floats
 from evaluate.recalibration import Grouped, inside
 from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 from evaluate.skipped import without_skipped
 
 BINS = 10

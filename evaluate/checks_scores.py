@@ -13,9 +13,9 @@ from scipy.stats import spearmanr
 
 from evaluate.alignment import align
 from evaluate.findings import AuditFinding, Evidence, Outcome, listed
-from evaluate.metrics import Floats
 from evaluate.power import area
 from evaluate.predictions import UNSTATED, card_of
+from evaluate.ranking import Floats
 from evaluate.skipped import BEYOND, listed_by_reason
 from evaluate.words import many
 

@@ -12,8 +12,8 @@ import pandas as pd
 from evaluate.alignment import align
 from evaluate.labels import Labels
 from evaluate.measure import resampled
-from evaluate.metrics import Counts, Curve, Floats, Ranking
 from evaluate.predictions import Predictions, system_title
+from evaluate.ranking import Counts, Curve, Floats, Ranking
 from evaluate.resampling import LEVEL
 from evaluate.skipped import without_skipped
 

@@ -13,10 +13,10 @@ from evaluate.calibration import refused
 from evaluate.estimate import estimate
 from evaluate.labels import Labels
 from evaluate.measure import resampled
-from evaluate.metrics import Confusion, Counts, Floats, Ranking
 from evaluate.predictions import Predictions, system_title
+from evaluate.ranking import Confusion, Counts, Floats, Ranking
 from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 from evaluate.skipped import without_skipped
 from zoo.errors import UsageError
 

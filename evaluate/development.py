@@ -12,9 +12,9 @@ import pandas as pd
 
 from evaluate.alignment import Aligned, align
 from evaluate.labels import Labels, read_labels
-from evaluate.metrics import Ranking
 from evaluate.overlap import Overlap, TrainingTable, overlap, plain_name
 from evaluate.predictions import UNSTATED, Kind, Predictions, card_of, files_of, find, system_of, system_title
+from evaluate.ranking import Ranking
 from evaluate.skipped import without_skipped
 from zoo.errors import InputError
 

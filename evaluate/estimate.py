@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from evaluate.metrics import Floats
+from evaluate.ranking import Floats
 from evaluate.resampling import LARGEST_UNDEFINED_SHARE, SAME, THE_SAME, enough, expanded_tail
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 
 
 def estimate(

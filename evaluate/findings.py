@@ -16,7 +16,7 @@ from evaluate.labels import Labels
 from evaluate.overlap import TrainingTable
 from evaluate.power import Detectable
 from evaluate.predictions import Predictions
-from evaluate.scores import Scores
+from evaluate.scored import Scores
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")

@@ -196,6 +196,8 @@ class Forward:
         if len(batch) > self.batch_size:
             return torch.cat([self._logits_of(part) for part in self._cut(batch)])
         output = self._attempt(batch)
+        if output is None and self._others_freed():
+            output = self._attempt(batch)
         if output is not None:
             return output
         tried = max(len(batch), self.batch_size) if self._full else len(batch)
@@ -205,6 +207,14 @@ class Forward:
         if self.device == "cuda":
             torch.cuda.empty_cache()
         return self._logits_of(batch)
+
+    def _others_freed(self) -> bool:
+        """Whether networks that were kept compiled are gone; not while other batches run."""
+        if not self._full or self.streams > 1:
+            return False
+        from zoo.compiling import forget
+
+        return forget()
 
     def _attempt(self, batch: Sequence[_View]) -> Tensor | None:
         """Logits in fp32; None where memory ended. The failed pass is freed when this returns."""

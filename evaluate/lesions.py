@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 
 from evaluate.alignment import align
 from evaluate.labels import Labels
-from evaluate.metrics import Floats
 from evaluate.predictions import Predictions, system_title
+from evaluate.ranking import Floats
 from evaluate.skipped import without_skipped
 
 SHOWN = 30

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from evaluate.metrics import AT_POINT, OF_CURVE, Confusion, Counts, Curve, Floats, Ranking
+from evaluate.metrics import AT_POINT, OF_CURVE
 from evaluate.protocols import Column, OperatingPoint
+from evaluate.ranking import Confusion, Counts, Curve, Floats, Ranking
 from evaluate.resampling import bootstrap
 
 _CELLS = 2**19

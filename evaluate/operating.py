@@ -15,13 +15,13 @@ from evaluate.development import Development, carries_over
 from evaluate.estimate import estimate
 from evaluate.labels import Labels
 from evaluate.measure import measure, resampled, threshold
-from evaluate.metrics import Counts, Floats, Ranking
 from evaluate.paired import Difference, differences, groups, mixed
 from evaluate.points import COMPARED, FIGURES
 from evaluate.predictions import Predictions, system_title
 from evaluate.protocols import Column, OperatingPoint
+from evaluate.ranking import Counts, Floats, Ranking
 from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 from evaluate.skipped import without_skipped
 from evaluate.textbook import tests
 from zoo.errors import UsageError

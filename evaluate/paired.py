@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from evaluate.letters import letters
-from evaluate.metrics import Floats
 from evaluate.protocols import Column
+from evaluate.ranking import Floats
 from evaluate.resampling import LEVEL, SAME, THE_SAME, interval, p_value, undefined
 from evaluate.textbook import Textbook
 

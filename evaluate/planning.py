@@ -112,6 +112,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
         basis: The weakest basis of its networks.
         source: Where times come from, in words.
         threads: Of an operator in each process; None on a GPU.
+        machines: What it is planned for.
         networks: Its members.
     """
 
@@ -133,6 +134,7 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     basis: Basis
     source: str
     threads: int | None
+    machines: Machines
     networks: tuple[Networks, ...]
 
 
@@ -198,6 +200,7 @@ def planned(
         basis=max((each.basis for each in networks), key=BEST_FIRST.index),
         source=sources(networks),
         threads=threads,
+        machines=machines,
         networks=tuple(networks),
     )
 

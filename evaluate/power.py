@@ -14,8 +14,9 @@ import pandas as pd
 from evaluate.alignment import Aligned
 from evaluate.labels import Labels
 from evaluate.measure import replicates
-from evaluate.metrics import Ranking, roc_auc
+from evaluate.metrics import roc_auc
 from evaluate.protocols import named
+from evaluate.ranking import Ranking
 from evaluate.resampling import LEVEL
 
 POWER = 0.8

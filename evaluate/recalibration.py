@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.special import expit, logit
 
-from evaluate.metrics import Counts, Floats
+from evaluate.ranking import Counts, Floats
 
 MOST_IMAGES = 8192
 """With more images, resamples take images of nearly the same score together."""

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from scipy import special
 
 from evaluate.delong import DeLong
-from evaluate.metrics import Floats
 from evaluate.protocols import Column
+from evaluate.ranking import Floats
 
 Booleans = npt.NDArray[np.bool_]
 

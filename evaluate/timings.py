@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -112,7 +111,8 @@ def name(network: Network) -> str:
 def _read(kept: str, store: Store) -> list[Timing]:
     content: bytes | None = store.read(kept)
     try:
-        found: Sequence[Timing] = msgspec.json.decode(content or b"[]", type=list[Timing])
+        found = msgspec.json.decode(content or b"[]", type=list[Timing])
     except msgspec.DecodeError:
         return []
-    return list(found)
+    # One of no images would be a division by zero for whoever reckons with it.
+    return [each for each in found if each.images > 0 and each.trainings > 0]

@@ -9,7 +9,8 @@ from evaluate.calibration import FIGURES as CALIBRATION
 from evaluate.calibration import Calibration
 from evaluate.clinical import Clinical
 from evaluate.decision import DecisionCurves, SystemDecision
-from evaluate.subgroups import InGroup, Subgroups, SystemSubgroups
+from evaluate.gaps import InGroup
+from evaluate.subgroups import Subgroups, SystemSubgroups
 from evaluate.words import many
 from reports.figures import decimals, with_sign
 from reports.operating import CHOSEN, estimated, no_interval, operating, prevalence_notes, resampled

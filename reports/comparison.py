@@ -24,7 +24,8 @@ from evaluate.curves import curves
 from evaluate.development import Development
 from evaluate.lesions import disagreements, lesions
 from evaluate.predictions import Predictions
-from evaluate.scores import Scores, score
+from evaluate.scored import Scores
+from evaluate.scores import score
 from evaluate.skipped import without_skipped
 from reports.claims import claims, judge
 from reports.differences import reference

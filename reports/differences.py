@@ -9,7 +9,7 @@ from evaluate.paired import Difference, against
 from evaluate.predictions import card_of
 from evaluate.protocols import title_of
 from evaluate.resampling import THE_SAME
-from evaluate.scores import Scores
+from evaluate.scored import Scores
 from evaluate.skipped import note
 from evaluate.words import many
 from reports.figures import estimate, p_value

@@ -9,7 +9,7 @@ import msgspec
 from benchmarks.machine import differences as other_machine
 from benchmarks.parameters import parameters
 from evaluate.protocols import PROTOCOLS
-from evaluate.scores import Scores, SystemScores
+from evaluate.scored import Scores, SystemScores
 from reports.figures import giga, millions, milliseconds
 from reports.measured import Measured, measured
 from reports.operating import estimated

@@ -10,7 +10,7 @@ from evaluate.operating import AtPoint, Comparison, OperatingPoints
 from evaluate.paired import MIXED, Difference, against
 from evaluate.points import COMPARED, FIGURES
 from evaluate.protocols import OperatingPoint
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 from evaluate.subgroups import Subgroups
 from reports.differences import difference_text, textbook_text, untested
 from reports.figures import decimals, ratio

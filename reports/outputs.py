@@ -15,8 +15,9 @@ from reports.profile import tables as profiled
 from reports.record import Record, save
 from reports.rows import rows as all_rows
 from reports.summary import summary
-from reports.tables import caveats, comparison, verdicts
+from reports.tables import comparison
 from reports.tidy import tidy
+from reports.verdicts import caveats, verdicts
 from zoo.files import write
 
 FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}

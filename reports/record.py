@@ -19,7 +19,7 @@ from evaluate.clinical import Clinical
 from evaluate.curves import Curves
 from evaluate.lesions import Disagreements, Lesions
 from evaluate.paired import Difference
-from evaluate.scores import Scores, SystemScores
+from evaluate.scored import Scores, SystemScores
 from zoo.card import System
 from zoo.errors import InputError
 from zoo.files import write

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.parameters import RULES, parameters, protocol_macs, reduction, weight_bytes
 from evaluate.protocols import PROTOCOLS
-from evaluate.scores import SystemScores
+from evaluate.scored import SystemScores
 from reports.differences import difference_figures, reference
 from reports.measured import TIMED, Measured, measured
 from reports.record import Entry, Record

@@ -9,7 +9,7 @@ from evaluate.operating import OperatingPoints
 from evaluate.paired import ALPHA, Difference, against
 from evaluate.protocols import OperatingPoint, named
 from evaluate.provenance import RANDOM
-from evaluate.scores import Metric, Scores, SystemScores
+from evaluate.scored import Metric, Scores, SystemScores
 from evaluate.skipped import note
 from evaluate.subgroups import Subgroups
 from evaluate.words import many

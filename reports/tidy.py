@@ -9,11 +9,12 @@ from typing import Any
 
 from evaluate.calibration import Calibration
 from evaluate.decision import DecisionCurves
+from evaluate.gaps import InGroup
 from evaluate.operating import OperatingPoints
 from evaluate.paired import Difference
 from evaluate.protocols import OperatingPoint
-from evaluate.scores import Metric
-from evaluate.subgroups import InGroup, Subgroups
+from evaluate.scored import Metric
+from evaluate.subgroups import Subgroups
 from reports.record import Record
 
 Row = dict[str, Any]

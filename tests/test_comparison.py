@@ -13,7 +13,8 @@ from syrupy.assertion import SnapshotAssertion
 from benchmarks.results import Latency
 from reports import outputs, rows
 from reports.record import Record
-from reports.tables import comparison, verdicts
+from reports.tables import comparison
+from reports.verdicts import verdicts
 
 pytestmark = pytest.mark.slow
 

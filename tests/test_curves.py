@@ -13,8 +13,8 @@ from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 from evaluate.curves import calls, curves, precision_at, roc_at
 from evaluate.labels import read_labels
 from evaluate.lesions import NAMED, disagreements, lesions
-from evaluate.metrics import Ranking
 from evaluate.predictions import find
+from evaluate.ranking import Ranking
 
 images = st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=2, max_size=60).filter(
     lambda rows: len({melanoma for _, melanoma in rows}) == 2

@@ -248,6 +248,27 @@ def test_what_stays_compiled_takes_no_more_memory_than_it_may(
         assert len(compiling._residents) <= 2
 
 
+def test_what_stays_compiled_goes_before_a_batch_is_halved(
+    compiler: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = compiling.Compiled._pass
+
+    def limited(own: compiling.Compiled, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        if len(compiling._residents) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return run(own, inputs)
+
+    given = images(8)
+    ready(features=1, compiled=True)(given, VIEWS[:1], rows(8, 1))
+    monkeypatch.setattr(compiling.Compiled, "_pass", limited)
+    found = ready(batch_size=8, compiled=True)
+    found.streams = 1
+    logits = np.stack(found(given, VIEWS[:1]))
+    assert found.batch_size == 8
+    assert len(compiling._residents) == 1
+    assert np.abs(logits - np.stack(ready()(given, VIEWS[:1]))).max() < 1e-5
+
+
 def test_warnings_are_caught_by_the_thread_that_waits(
     several: None, compiler: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,9 @@ from sklearn import metrics as reference
 from evaluate import find, read_labels
 from evaluate.alignment import align
 from evaluate.measure import measure, replicates, threshold
-from evaluate.metrics import AT_POINT, Ranking
+from evaluate.metrics import AT_POINT
 from evaluate.protocols import PROTOCOLS, Column, OperatingPoint
+from evaluate.ranking import Ranking
 from evaluate.resampling import bootstrap
 
 COLUMNS = {column.name: column for protocol in PROTOCOLS.values() for column in protocol.columns}

@@ -13,9 +13,9 @@ from statsmodels.stats.multitest import multipletests
 
 from evaluate import Labels, Predictions, find, read_labels, score
 from evaluate.measure import measure
-from evaluate.metrics import Ranking
 from evaluate.paired import against, holm
 from evaluate.protocols import PROTOCOLS
+from evaluate.ranking import Ranking
 from evaluate.resampling import bootstrap, effective_clusters, interval, p_value
 from evaluate.textbook import mcnemar, mcnemar_clustered
 

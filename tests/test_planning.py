@@ -154,6 +154,7 @@ def test_a_plan_takes_the_times_of_units_of_an_earlier_run(small: System, test_s
     assert one["image_s"] > 0
     assert one["loading_s"] > 0
     assert found["units"] == 2 * 25_000
+    assert found["machines"] == {"launcher": "ray", "nodes": 8, "processes": 8, "price": None}
     assert found["compute_hours"] == pytest.approx(400_000 * 2 * one["image_s"] / 3600)
     size = sum(image.size for image in test_set.images) / 40
     assert found["read_bytes"] == pytest.approx(400_000 * size * 2)
@@ -180,9 +181,10 @@ def test_times_of_another_processor_are_told(small: System, test_set: TestSet, k
     file.write_text(json.dumps(content))
     (found,) = json.loads(run("plan", "small", "--images", 1000, "--json").stdout)
     assert found["source"].endswith(" on Another CPU")
-    file.write_text("[{")
-    (found,) = json.loads(run("plan", "small", "--images", 1000, "--json").stdout)
-    assert found["basis"] == "operations", "a broken file says nothing"
+    for broken in ("[{", json.dumps([{**content[0], "images": 0}])):
+        file.write_text(broken)
+        (found,) = json.loads(run("plan", "small", "--images", 1000, "--json").stdout)
+        assert found["basis"] == "operations", "a broken file says nothing"
 
 
 @pytest.mark.usefixtures("kept")

@@ -11,9 +11,9 @@ from statsmodels.stats.multitest import multipletests
 
 from evaluate import Labels, OperatingPoint, Predictions, by_subgroup, read_development, read_labels
 from evaluate.attributes import ATTRIBUTES, Attribute, groups
+from evaluate.gaps import in_group
 from evaluate.paired import holm
 from evaluate.resampling import effective_clusters, effective_number, interval, p_value
-from evaluate.subgroups import _in_group
 from zoo.errors import InputError, UnknownNameError
 
 N = 300
@@ -243,10 +243,10 @@ def test_a_group_that_hardly_ever_varies_has_no_interval_for_its_gap():
     images = (45, 255)
     point, drawn = np.array([1.0, 0.9]), np.stack([np.ones(1000), np.linspace(0.85, 0.95, 1000)])
     drawn[0, :2] = 0.9
-    found = _in_group("", "", (40.0, 40.0), images, point, drawn)
+    found = in_group("", "", (40.0, 40.0), images, point, drawn)
     assert (found.metric.low, found.gap.low, found.p) == (None, None, None)
     drawn[0, :200] = 0.9  # A group that varies has one.
-    assert _in_group("", "", (40.0, 40.0), images, point, drawn).gap.low is not None
+    assert in_group("", "", (40.0, 40.0), images, point, drawn).gap.low is not None
 
 
 def test_holm_is_over_all_figures_that_are_shown(table):

@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 import cli
 from evaluate.clinical import Clinical
+from evaluate.gaps import InGroup
 from evaluate.parts import Group
-from evaluate.scores import Metric
-from evaluate.subgroups import InGroup, Subgroups, SystemSubgroups
+from evaluate.scored import Metric
+from evaluate.subgroups import Subgroups, SystemSubgroups
 from reports.outputs import tables
 from reports.record import Record
 from reports.summary import summary

@@ -61,6 +61,7 @@ class _Resident:
 
 
 _residents: list[_Resident] = []
+_TAKING = Lock()
 
 
 class Compiled(nn.Module):
@@ -81,8 +82,9 @@ class Compiled(nn.Module):
         self._device = device
         self._name = name
         self._first = Lock()
-        self._resident = _resident(network, device)
-        self._resident.owner = weakref.ref(self)
+        with _TAKING:
+            self._resident = _resident(network, device)
+            self._resident.owner = weakref.ref(self)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """What the network returns for a batch.
@@ -119,13 +121,19 @@ class Compiled(nn.Module):
         return output
 
 
-def forget() -> None:
-    """Frees what is compiled and not run any more; what is run will be compiled again."""
+def forget() -> bool:
+    """Frees what is compiled and not run any more; what is run will be compiled again.
+
+    Returns:
+        Whether there was any.
+    """
+    before = len(_residents)
     _residents[:] = [each for each in _residents if not each.free]
     for each in _residents:
         each.known.clear()
     # It would keep the graphs of networks that are gone, with their memory.
     torch.compiler.reset()
+    return len(_residents) < before
 
 
 def _resident(network: nn.Module, device: Literal["cpu", "cuda"]) -> _Resident:

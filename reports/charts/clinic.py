@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evaluate.scores import Metric
+from evaluate.scored import Metric
 from reports.charts.model import Axis, Chart, Guide, Panel, Series, share
 from reports.charts.systems import Shown, shown
 from reports.record import Record

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from evaluate.curves import Curves
 from evaluate.protocols import named
-from evaluate.scores import Scores
+from evaluate.scored import Scores
 from reports.charts.model import Axis, Chart, Guide, Panel, Series, share
 from reports.charts.systems import Shown, main_scores, shown
 from reports.figures import decimals

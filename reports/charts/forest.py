@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evaluate.paired import MIXED, Difference, against
 from evaluate.protocols import title_of
-from evaluate.scores import Scores
+from evaluate.scored import Scores
 from reports.charts.model import Axis, Chart, Guide, Panel, Series
 from reports.charts.systems import main_scores, shown
 from reports.differences import reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from evaluate.scores import Scores
+from evaluate.scored import Scores
 from reports.record import Record
 
 

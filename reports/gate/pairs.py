@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from evaluate.labels import Labels, read_labels
-from evaluate.metrics import Counts, Floats, Ranking
 from evaluate.protocols import named
+from evaluate.ranking import Counts, Floats, Ranking
 from evaluate.resampling import effective_clusters, interval, p_value
 from reports.record import InputFile, Record, Role
 from zoo.errors import InputError

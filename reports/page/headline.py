@@ -6,7 +6,7 @@ from collections import Counter
 
 from benchmarks.parameters import RULES, parameters, reduction
 from evaluate.paired import Difference
-from evaluate.scores import Scores, SystemScores
+from evaluate.scored import Scores, SystemScores
 from evaluate.words import many
 from reports.charts.systems import main_scores
 from reports.figures import estimate, fewer
