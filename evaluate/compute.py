@@ -157,6 +157,8 @@ class Computer:
     ) -> list[Computed]:
         try:
             probabilities = views.average(logits(), units[0].network.views)
+            if not np.isfinite(probabilities).all():
+                raise MachineError(_no_numbers(units[0].network.how))
         except Exception as error:  # As above; what a GPU could not do shows here.
             return self._failed(units, pixels, error)
         # A GPU begins with units when it is through with those before.
@@ -220,6 +222,12 @@ def _network(wanted: Network) -> nn.Module | Kept:
         return make()
     unchanged(wanted.training)
     return recalled(make, wanted.training.member, wanted.key)
+
+
+def _no_numbers(how: How) -> str:
+    if how.precision == "fp32":
+        return "outputs are no numbers (NaN or infinite); look at the trained file"
+    return f"outputs are no numbers (NaN or infinite) in {how.precision}; choose --precision fp32"
 
 
 def _took(how: How, seconds: float, loading: float) -> Took:

@@ -252,3 +252,22 @@ def test_an_error_that_shows_when_a_result_is_waited_for_is_the_units(
     monkeypatch.setitem(compute.AHEAD, "cpu", 1)
     found = list(Computer(1)(portions(every(small_system(), test_set), 1)))
     assert [isinstance(each.error, ZeroDivisionError) for each in found] == [False, True, *[False] * 4]
+
+
+@pytest.mark.parametrize(("precision", "said"), [("fp32", "trained file"), ("bf16", "--precision fp32")])
+def test_outputs_that_are_no_numbers_are_the_units_fault_and_are_not_kept(
+    precision: Any, said: str, small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    start, count = Forward.start, 0
+
+    def overflowing(own: Forward, *given: Any) -> Any:
+        nonlocal count
+        count += 1
+        wait, broken = start(own, *given), count == 2
+        return (lambda: [np.full_like(each, np.nan) for each in wait()]) if broken else wait
+
+    monkeypatch.setattr(Forward, "start", overflowing)
+    how = msgspec.structs.replace(HOW, precision=precision)
+    found = list(Computer(1)(portions(every(small_system(), test_set, how), 1)))
+    assert [bool(each.error) for each in found] == [False, True, *[False] * 4]
+    assert all("no numbers" in str(each.error) and said in str(each.error) for each in found if each.error)

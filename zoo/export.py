@@ -139,12 +139,14 @@ def compare(
         network: In eval mode, on the CPU.
         engine: What it became.
         member: Its card's entry.
-        batch: Images of a call of the engine; all at once where None.
+        batch: Images of a call of the engine, and then of one with a single image, as what is left over may be; all at
+            once where None.
     """
     import torch
 
     size = batch or _CHECK_BATCH
-    inputs = sample(member, math.ceil(_CHECK_BATCH / size) * size)
+    left = 1 if batch is not None and batch > 1 else 0
+    inputs = sample(member, math.ceil(_CHECK_BATCH / size) * size + left)
     with torch.inference_mode():
         expected = network(*inputs).double()
         found = torch.cat(
