@@ -23,7 +23,7 @@ from benchmarks.lines import (
     sweeps,
 )
 from benchmarks.profile import fits
-from benchmarks.sweep import available_memory, step_of, sweep
+from benchmarks.sweep import available_memory, step_of, sweep, times
 from benchmarks.taking import Taker
 
 _RATE = {"cpu": 15e9, "cuda": 1e12}
@@ -148,7 +148,8 @@ def _processes(line: Line, options: Options, taker: Taker) -> Iterator[_Process]
     if sweeps(cell, options):
         for batch in line.swept.found if line.swept else _SWEPT:
             tried = step_of(cell, batch)
-            yield _Process(tried, 0, start + _round_s(tried, step * batch / cell.batch))
+            for turn in range(times(cell)):
+                yield _Process(tried, turn, start + _round_s(tried, step * batch / cell.batch))
     # With both readings of idle power; a process that finds no counter ends at once.
     counted = cell.variant.device == "cuda" or rapl.readable()
     energy = _ENERGY * cell.rules.energy_s if counted else 0.0
@@ -177,8 +178,8 @@ def _with_batch(line: Line, options: Options, taker: Taker) -> Line:
     if not sweeps(line.cell, options):
         return line
 
-    def kept(cell: Cell) -> dict[str, Any]:
-        reading = taker.kept(cell)
+    def kept(cell: Cell, turn: int) -> dict[str, Any]:
+        reading = taker.kept(cell, turn)
         if reading is None:
             raise LookupError
         return {"result": reading}

@@ -268,7 +268,7 @@ def test_a_cell_survives_the_way_to_a_worker() -> None:
 def speeds(**images_per_s: float) -> Any:
     """Takes sweeps of a made-up network: images per second by batch, and what fails."""
 
-    def take(cell: Cell) -> dict[str, Any]:
+    def take(cell: Cell, turn: int) -> dict[str, Any]:  # noqa: ARG001 (as fast in each round)
         speed = images_per_s.get(f"b{cell.batch}")
         if speed is None:
             return {"error": "OutOfMemoryError: CUDA out of memory"}
@@ -309,6 +309,23 @@ def test_a_flat_curve_gives_the_same_batch_whatever_the_noise() -> None:
     for noise in (-0.01, 0.0, 0.01):
         flat = sweep(THROUGHPUT, speeds(b1=10 * (1 - noise), b2=10 * (1 + noise), b4=10 * (1 - noise)))
         assert flat.batch == 1
+
+
+def test_a_slow_minute_decides_neither_the_batch_nor_the_end_of_a_sweep() -> None:
+    """In the first round batches of 2 and 4 met other work, so that it ended there; in the last one batch 1 did."""
+    true = speeds(b1=10, b2=12, b4=14, b8=17, b16=17.1, b32=17)
+    slow = {(2, 0): 0.6, (4, 0): 0.5, (1, 2): 0.5}
+
+    def take(cell: Cell, turn: int) -> dict[str, Any]:
+        answer: dict[str, Any] = true(cell, turn)
+        taken = [each / slow.get((cell.batch, turn), 1.0) for each in answer["result"]["samples_ms"]]
+        return {"result": {**answer["result"], "samples_ms": taken}}
+
+    found = sweep(replace(THROUGHPUT, rules=FULL), take)
+    assert (found.batch, found.end) == (8, "no gain after batch 8")
+    assert found.found == pytest.approx({1: 10, 2: 12, 4: 14, 8: 17, 16: 17.1, 32: 17})
+    quick = sweep(THROUGHPUT, take)
+    assert (quick.batch, quick.end) == (1, "no gain after batch 1"), "once, as it is marked"
 
 
 def test_a_sweep_on_a_cpu_stops_before_memory_is_full() -> None:
