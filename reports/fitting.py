@@ -155,7 +155,7 @@ def _names(columns: Sequence[_Column], width: int) -> int:
     if "r" not in sides:
         return 1
     most = 2 if sides.startswith("rl") else len(sides) - len(sides.lstrip("l"))
-    for names in range(most, 1, -1):
+    for names in range(min(most, len(columns) - 1), 1, -1):
         beside = max(column.easy for column in columns[names:])
         if _total([*(column.least for column in columns[:names]), beside]) <= width:
             return names

@@ -180,6 +180,12 @@ def test_a_number_and_the_name_behind_it_stand_in_every_block() -> None:
     assert second.body[0].count("0.844") == 2
 
 
+def test_a_number_and_a_name_alone_fit_too() -> None:
+    """Both name the row, and there is nothing beside them."""
+    found = blocks(["Rank", "System"], [["1", "a" * 30]], "rl", 20)
+    assert "".join(line for block in found for line in block.body).count("a") == 30
+
+
 def test_names_fold_behind_marks() -> None:
     name = "EfficientNetB6_256x256_2019-2020_epoch25_auc_0.95"
     (block,) = blocks(["Network", "GMACs"], [[name, "3.09"]], "lr", 40)
