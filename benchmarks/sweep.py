@@ -40,9 +40,7 @@ class Sweep(NamedTuple):
     end: str
 
 
-def sweep(
-    cell: Cell, take: Callable[[Cell, int], dict[str, Any]], available: int | None = None
-) -> Sweep:
+def sweep(cell: Cell, take: Callable[[Cell, int], dict[str, Any]], available: int | None = None) -> Sweep:
     """Doubles the batch until the memory is full or two batches in a row bring no gain.
 
     It does so three times (with quick rules once), and goes by the best rate of each batch: other work makes

@@ -268,7 +268,7 @@ def test_a_cell_survives_the_way_to_a_worker() -> None:
 def speeds(**images_per_s: float) -> Any:
     """Takes sweeps of a made-up network: images per second by batch, and what fails."""
 
-    def take(cell: Cell, turn: int) -> dict[str, Any]:  # noqa: ARG001 (as fast in each round)
+    def take(cell: Cell, turn: int) -> dict[str, Any]:
         speed = images_per_s.get(f"b{cell.batch}")
         if speed is None:
             return {"error": "OutOfMemoryError: CUDA out of memory"}
