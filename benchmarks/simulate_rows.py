@@ -121,7 +121,9 @@ def main(words: Sequence[str] | None = None) -> None:
         for count in given.images:
             place = Path(name) / str(count)
             place.mkdir()
-            prepare(place, count)
+            # A process begins with the peak of the one that started it.
+            with ProcessPoolExecutor(1, fresh) as pool:
+                pool.submit(prepare, place, count).result()
             for what in WHAT:
                 with ProcessPoolExecutor(1, fresh) as pool:
                     seconds, before, peak = pool.submit(measured, what, place).result()
