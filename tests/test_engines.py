@@ -195,6 +195,20 @@ def test_openvino_compiles_for_the_usual_batch_and_runs_any(usual: int) -> None:
     assert {form: shape.is_static for form, shape in shapes.items()} == {usual: True, None: False}
 
 
+def test_what_openvino_makes_is_kept_and_made_again_where_it_is_broken(kept: Path) -> None:
+    if not installed("openvino"):
+        pytest.skip("needs the extra openvino")
+    network = alive(TINY)
+    expected = outputs(prepare(network, TINY, "openvino", "fp32", "cpu"), TINY, 2)
+    (form,) = (kept / "openvino").iterdir()
+    made = form.stat().st_mtime_ns
+    torch.testing.assert_close(outputs(prepare(network, TINY, "openvino", "fp32", "cpu"), TINY, 2), expected)
+    assert form.stat().st_mtime_ns == made
+    form.write_bytes(form.read_bytes()[:100])
+    torch.testing.assert_close(outputs(prepare(network, TINY, "openvino", "fp32", "cpu"), TINY, 2), expected)
+    assert form.stat().st_size > 100
+
+
 def test_what_is_compiled_for_a_batch_is_checked_itself(monkeypatch: pytest.MonkeyPatch, kept: Path) -> None:
     """A form that is off for one number of images alone is met by the check."""
     if not installed("openvino"):

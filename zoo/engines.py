@@ -7,9 +7,11 @@ All of them compute in single precision unless a lower one is asked for. The las
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from functools import cache as memoised
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -220,7 +222,18 @@ def _session(
     threads = max(1, torch.get_num_threads() // streams)
     if engine == "onnxruntime":
         return OnnxRuntime(model, threads)
-    return OpenVino(model, threads, _HINTS[precision], streams, batch)
+    return OpenVino(model, threads, _HINTS[precision], streams, batch, _forms())
+
+
+def _forms() -> Path | None:
+    """The folder of compiled forms; None where none can be kept."""
+    folder = cache.folder() / "openvino"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        cache.warn_unwritable()
+        return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def _verify(

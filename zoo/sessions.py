@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,8 @@ class OpenVino(nn.Module):
         streams: Calls that run at once; more of them wait.
         batch: Images of most calls. What is compiled for just so many is faster (EfficientNet-B3 on two
             cores: 3 to 9%); calls with other numbers run what is compiled for any, when the first comes.
+        folder: Where OpenVINO keeps what it makes of a model before it compiles it for a precision; it looks
+            for itself whether that is of this model and version, and makes what is broken again.
 
     Raises:
         MachineError: OpenVINO is not installed.
@@ -74,7 +77,13 @@ class OpenVino(nn.Module):
     """
 
     def __init__(
-        self, model: bytes, threads: int, precision: str = "f32", streams: int = 1, batch: int | None = None
+        self,
+        model: bytes,
+        threads: int,
+        precision: str = "f32",
+        streams: int = 1,
+        batch: int | None = None,
+        folder: Path | None = None,
     ) -> None:
         super().__init__()
         try:
@@ -86,6 +95,7 @@ class OpenVino(nn.Module):
             "INFERENCE_NUM_THREADS": threads * streams,
             "NUM_STREAMS": streams,
             "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+            **({"CACHE_DIR": str(folder)} if folder else {}),
         }
         self._core = openvino.Core()
         self._model, self._batch = model, batch
