@@ -23,6 +23,7 @@ from benchmarks.sweep import sweep
 from benchmarks.taking import Taker
 from benchmarks.timing import FULL, QUICK
 from reports import pixels
+from zoo import engines
 
 MEMBER = {"name": "small", "backbone": "resnet18", "size": 32, "classes": ["MEL", "NV"], "melanoma": 0}
 CELL = Cell(kind="memory", members=(MEMBER,), variant=Variant(threads=1), rules=QUICK)
@@ -202,6 +203,22 @@ def test_a_name_depends_on_everything_that_decides_the_reading(tmp_path: Path) -
     assert len(names) == 10
     twin = {**MEMBER, "name": "twin", "classes": ["NV", "MEL"], "melanoma": 1}
     assert key(replace(CELL, members=(twin,)), machine) == key(CELL, machine)
+
+
+def test_a_library_that_is_not_installed_costs_its_own_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Running:
+        def __enter__(self) -> Any:
+            return lambda *_, **__: {"error": "engine openvino is not installed"}
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setitem(engines._PACKAGES, "openvino", ("no-such-package",))
+    monkeypatch.setattr(worker, "running", lambda *_, **__: Running())
+    cell = replace(CELL.of("latency"), variant=Variant(engine="openvino"))
+    with Taker(fingerprint(), Store(tmp_path)) as taker:
+        assert taker.take(cell) == {"error": "engine openvino is not installed"}
 
 
 @pytest.mark.parametrize("kind", ["end-to-end", "drift"])
