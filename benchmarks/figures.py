@@ -121,8 +121,8 @@ def with_memory(row: Row, answer: Answer) -> Row:
     )
 
 
-def with_energy(row: Row, answer: Answer) -> Row:
-    """A row with the energy of its own pass, or why there is none."""
+def with_energy(row: Row, answer: Answer, *, quick: bool = False) -> Row:
+    """A row with the energy of its own pass, or why there is none; `quick` where that was shortened."""
     reading = answer.get("result", {})
     reason = answer.get("error") or reading.get("reason")
     if reason:
@@ -131,6 +131,7 @@ def with_energy(row: Row, answer: Answer) -> Row:
     gpu = reading["gpu"]
     doubts = flags(
         0.0,
+        quick=quick,
         others=reading["others"],
         throttled=gpu.get("throttled") or (),
         shared_gpu=bool(gpu.get("shared")),

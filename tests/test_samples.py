@@ -237,6 +237,11 @@ def test_what_makes_energy_doubtful_stands_beside_it(changes: dict[str, Any], do
     assert row.joules is not None
 
 
+def test_energy_of_a_short_run_is_marked() -> None:
+    row = with_energy(ROW, {"result": energy_reading(others=0.2)}, quick=True)
+    assert row.energy_flags == ("quick", "busy")
+
+
 def test_the_roofline_names_the_nearer_ceiling() -> None:
     ceilings = {"matmul": 1e10, "convolution": 2e10, "copy": 1e9}
     assert roofline(10**9, 10**8, 0.5, ceilings).limit == "compute"
