@@ -191,11 +191,13 @@ def with_roofline(row: Row, macs: int, ceiling: Ceiling | None) -> Row:
             "copy": ceiling.copy_bytes_per_s,
         },
     )
+    uncounted = {"memory_share": "bytes could not be counted"} if found.memory is None else {}
     return replace(
         row,
         compute_share=found.compute,
         memory_share=found.memory,
         limit=found.limit,
+        reasons={**row.reasons, **uncounted},
     )
 
 

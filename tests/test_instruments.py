@@ -439,6 +439,27 @@ def test_traffic_is_every_operand_and_result() -> None:
     assert traffic_bytes(half, 1) == 2 * (image + weights + out)
 
 
+class Stubborn(nn.Module):
+    """A network of somebody else's that looks at values, of which the meta device has none."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.device.type == "meta":
+            raise KeyError("no values")
+        return images.flatten(1)[:, :2]
+
+
+def stubborn(_: Any) -> nn.Module:
+    return Stubborn()
+
+
+def test_bytes_that_cannot_be_counted_cost_no_other_figure_of_the_memory() -> None:
+    variant = Variant(threads=torch.get_num_threads())
+    cell = Cell(kind="memory", members=(MEMBER,), builder=f"{__name__}:stubborn", variant=variant)
+    found = memory.measure(cell.fields())
+    assert found["traffic"] is None
+    assert found["peak_rss"] > 10_000_000
+
+
 def test_peak_memory_is_that_of_this_process() -> None:
     before = peak_rss()
     assert before > 10_000_000

@@ -248,7 +248,7 @@ def test_the_roofline_names_the_nearer_ceiling() -> None:
     memory = roofline(10**8, 4 * 10**8, 0.5, ceilings)
     assert (memory.limit, memory.memory, memory.compute) == ("memory", 0.8, 0.02)
     unknown = roofline(10**9, None, 0.5, ceilings)
-    assert (unknown.limit, unknown.memory) == ("compute", None)
+    assert (unknown.limit, unknown.memory) == ("", None)
 
 
 def test_a_row_reaches_a_share_of_the_ceiling_of_its_own_precision() -> None:
@@ -261,6 +261,9 @@ def test_a_row_reaches_a_share_of_the_ceiling_of_its_own_precision() -> None:
     )
     assert (found.gflops, found.compute_share, found.memory_share) == (20.0, 0.2, pytest.approx(0.1))
     assert found.limit == "compute"
+    uncounted = with_roofline(row, 10**9, ceiling)
+    assert (uncounted.compute_share, uncounted.memory_share, uncounted.limit) == (0.2, None, "")
+    assert uncounted.reasons["memory_share"] == "bytes could not be counted"
     without = with_roofline(row, 10**9, None)
     assert (without.gflops, without.compute_share) == (20.0, None)
     assert without.reasons["compute_share"] == "the ceilings were not measured"
