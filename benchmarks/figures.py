@@ -11,7 +11,7 @@ from benchmarks import nvml
 from benchmarks.cells import Cell
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
-from benchmarks.samples import BUSY, CHOICE, NEEDED, NOISY, Summary, flags, summarise
+from benchmarks.samples import CHOICE, NEEDED, NOISY, Summary, flags, summarise
 
 RANDOM, OWN = "random", "the file's own"
 """What the weights of a network are: random, unless its card names a file that holds all of it."""
@@ -208,13 +208,19 @@ def ceiling(cell: Cell, answer: Answer) -> Ceiling:
     if "error" in answer:
         return replace(empty, error=answer["error"])
     reading = answer["result"]
-    busy = reading["others"] is not None and reading["others"] > BUSY
+    gpu = reading["gpu"]
     return replace(
         empty,
         matmul_flops=reading["matmul"],
         convolution_flops=reading["convolution"],
         copy_bytes_per_s=reading["copy"],
-        flags=(*["quick"] * cell.rules.quick, *["busy"] * busy),
+        flags=flags(
+            0.0,
+            quick=cell.rules.quick,
+            others=reading["others"],
+            throttled=gpu.get("throttled") or (),
+            shared_gpu=bool(gpu.get("shared")),
+        ),
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import energy, memory, nvml, rapl
+from benchmarks import ceilings, energy, memory, nvml, rapl
 from benchmarks.cells import Cell, Variant
 from benchmarks.drift import measure as drift
 from benchmarks.memory import peak_rss
@@ -334,6 +334,16 @@ def test_others_count_in_every_reading_of_the_energy(monkeypatch: pytest.MonkeyP
     told = iter(shares)
     monkeypatch.setattr(Others, "share", lambda _: next(told))
     assert metered(monkeypatch, (1.0, 2.0, 1.0))["others"] == 0.4
+
+
+def test_a_gpu_is_watched_while_its_ceilings_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = {"throttled": ["power cap"], "shared": True}
+    monkeypatch.setattr(Watch, "seen", lambda _: watched)
+    monkeypatch.setattr(ceilings, "_QUICK", (8, (1, 2, 4), 1))
+    variant = Variant(threads=torch.get_num_threads())
+    found = ceilings.measure(Cell(kind="ceilings", variant=variant, rules=replace(QUICK, seconds=0.01)).fields())  # fmt: skip
+    assert found["gpu"] == watched
+    assert min(found["matmul"], found["convolution"], found["copy"]) > 0
 
 
 @pytest.mark.parametrize("measure", [energy.measure, memory.measure])
