@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,6 +154,34 @@ def test_a_worker_has_the_threads_that_it_is_given_and_opencv_adds_none(
     monkeypatch.syspath_prepend(tmp_path)
     with worker.running(threads=2) as ask:
         assert ask("threads_of_worker:counted", {})["result"] == {"cv2": 1, "torch": 2}
+
+
+DYING = """
+import os
+
+def die(_):
+    os._exit(3)
+"""
+
+
+def test_a_worker_that_has_ended_is_not_killed_by_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dying_worker.py").write_text(DYING)
+    monkeypatch.syspath_prepend(tmp_path)
+    killed: list[int] = []
+
+    def kill(number: int, _: int) -> None:
+        killed.append(number)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", kill)
+    with worker.running(threads=1) as ask:
+        assert ask("dying_worker:die", {}) == {"error": "ended early", "ended": True}
+    assert killed == []
+    with worker.running(threads=1):
+        pass
+    assert len(killed) == 1, "and one that may not be killed ends with what it reads from"
 
 
 def test_what_cannot_be_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
