@@ -108,7 +108,7 @@ class Latency:
         samples_ms: All samples, in order.
         first_ms: The first forward pass, which is not among the samples.
         load_ms: Building the network and moving it to the device.
-        flags: `quick`, and `noisy` or `invalid` by the spread.
+        flags: What makes it doubtful: `quick`, and more as of a row.
         device: `cpu` or `cuda`.
         precision: Floating-point type of weights and pixels.
         memory_format: Order of their elements.

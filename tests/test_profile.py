@@ -24,7 +24,7 @@ import zoo
 from benchmarks.cells import Variant
 from benchmarks.lines import Network, Options, Target, lines
 from benchmarks.machine import fingerprint
-from benchmarks.results import Profile, Row
+from benchmarks.results import Ceiling, Profile, Row
 from benchmarks.timing import QUICK
 from reports import base, gpu, outputs, pixels, profiling, record
 from reports.profile import tables
@@ -314,6 +314,25 @@ def profile_of(*rows: Row, **machine: Any) -> Profile:
     return Profile(
         rows=rows, ceilings=(), machine=replace(fingerprint(), **machine), seed=0, rounds=3, quick=False
     )  # fmt: skip
+
+
+def test_rates_stand_with_the_doubts_of_their_time_and_of_their_ceiling() -> None:
+    hot = Ceiling(device="cpu", precision="fp32", threads=1, flags=("quick", "busy", "throttled: power cap"))
+    other = replace(hot, threads=2, flags=("quick",))
+    rates = {"gflops": 20.0, "compute_share": 0.2, "reasons": {"memory_share": "bytes could not be counted"}}
+    found = replace(
+        profile_of(made(10.0, flags=("invalid", "busy"), **rates), made(10.0, precision="bf16", **rates)),
+        ceilings=(hot, other),
+    )
+    (limits,) = [table for table in tables(found) if "Doubts" in table.headers]
+    assert [row[-3:] for row in limits.rows] == [
+        (
+            "n/a (bytes could not be counted)",
+            "–",
+            "invalid; busy; ceiling: busy; ceiling: throttled: power cap",
+        ),
+        ("n/a (bytes could not be counted)", "–", "–"),
+    ]
 
 
 def test_figures_within_their_spread_share_a_place() -> None:
