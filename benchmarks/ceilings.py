@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks.cells import from_fields
+from benchmarks.nvml import Watch
 from benchmarks.others import Others
 from benchmarks.subject import autocast, set_precision, settings, tune_allocator
 from benchmarks.timing import sample, warm_up
@@ -21,7 +22,8 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The highest rates seen in a device, precision and number of threads.
 
     Returns:
-        `matmul` and `convolution` in FLOP/s, `copy` in bytes/s (read and written), `others`, `settings`.
+        `matmul` and `convolution` in FLOP/s, `copy` in bytes/s (read and written), `others`, `gpu` (clocks,
+        reasons for slowing down, others on it), `settings`.
     """
     cell = from_fields(fields)
     variant, rules = cell.variant, cell.rules
@@ -49,7 +51,7 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
         warm_up(step, rules)
         return amount / (min(sample(step, rules)) / 1e3)
 
-    with torch.inference_mode(), autocast(variant):
+    with torch.inference_mode(), autocast(variant), Watch(device) as watch:
         found = {
             "matmul": rate(lambda: torch.mm(a, b), 2 * side**3),
             "convolution": rate(
@@ -57,4 +59,5 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
             ),
             "copy": rate(lambda: target.copy_(source), 2 * source.nbytes),
         }
-    return {**found, "others": others.share(), "settings": settings(variant, allocator)}
+        share = others.share()
+    return {**found, "others": share, "gpu": watch.seen(), "settings": settings(variant, allocator)}

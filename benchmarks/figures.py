@@ -12,7 +12,7 @@ from benchmarks import nvml
 from benchmarks.cells import Cell
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
-from benchmarks.samples import BUSY, CHOICE, NEEDED, NOISY, Summary, flags, summarise
+from benchmarks.samples import CHOICE, NEEDED, NOISY, Summary, flags, summarise
 
 RANDOM, OWN = "random", "the file's own"
 """What the weights of a network are: random, unless its card names a file that holds all of it."""
@@ -132,8 +132,8 @@ def with_memory(row: Row, answer: Answer) -> Row:
     )
 
 
-def with_energy(row: Row, answer: Answer) -> Row:
-    """A row with the energy of its own pass, or why there is none."""
+def with_energy(row: Row, answer: Answer, *, quick: bool = False) -> Row:
+    """A row with the energy of its own pass, or why there is none; `quick` where that was shortened."""
     reading = answer.get("result", {})
     reason = answer.get("error") or reading.get("reason")
     if reason:
@@ -142,6 +142,7 @@ def with_energy(row: Row, answer: Answer) -> Row:
     gpu = reading["gpu"]
     doubts = flags(
         0.0,
+        quick=quick,
         others=reading["others"],
         throttled=gpu.get("throttled") or (),
         shared_gpu=bool(gpu.get("shared")),
@@ -201,11 +202,13 @@ def with_roofline(row: Row, macs: int, ceiling: Ceiling | None) -> Row:
             "copy": ceiling.copy_bytes_per_s,
         },
     )
+    uncounted = {"memory_share": "bytes could not be counted"} if found.memory is None else {}
     return replace(
         row,
         compute_share=found.compute,
         memory_share=found.memory,
         limit=found.limit,
+        reasons={**row.reasons, **uncounted},
     )
 
 
@@ -216,13 +219,19 @@ def ceiling(cell: Cell, answer: Answer) -> Ceiling:
     if "error" in answer:
         return replace(empty, error=answer["error"])
     reading = answer["result"]
-    busy = reading["others"] is not None and reading["others"] > BUSY
+    gpu = reading["gpu"]
     return replace(
         empty,
         matmul_flops=reading["matmul"],
         convolution_flops=reading["convolution"],
         copy_bytes_per_s=reading["copy"],
-        flags=(*["quick"] * cell.rules.quick, *["busy"] * busy),
+        flags=flags(
+            0.0,
+            quick=cell.rules.quick,
+            others=reading["others"],
+            throttled=gpu.get("throttled") or (),
+            shared_gpu=bool(gpu.get("shared")),
+        ),
     )
 
 

@@ -100,6 +100,7 @@ def _latency(answer: worker.Answer, device: str) -> Latency:
             median_ms=None, error=answer["error"], device=device, measured=measured, machine=fingerprint()
         )
     reading = answer["result"]
+    gpu = reading["gpu"]
     found = summarise([reading["samples_ms"]])
     return Latency(
         median_ms=found.typical,
@@ -107,7 +108,14 @@ def _latency(answer: worker.Answer, device: str) -> Latency:
         samples_ms=tuple(reading["samples_ms"]),
         first_ms=reading["first_ms"],
         load_ms=reading["load_ms"],
-        flags=flags(found.spread, quick=True, others=reading["others"]),
+        flags=flags(
+            found.spread,
+            quick=True,
+            settled=reading["settled"],
+            others=reading["others"],
+            throttled=gpu.get("throttled") or (),
+            shared_gpu=bool(gpu.get("shared")),
+        ),
         device=device,
         measured=measured,
         machine=replace(fingerprint(), settings=reading["settings"]),

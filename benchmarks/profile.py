@@ -160,7 +160,7 @@ def _row(line: Line, options: Options, taker: Taker, ceilings: dict[Variant, Cei
     cell = _as_used(line, options, taker).cell
     if cell.kind != "end-to-end":
         row = figures.with_memory(row, taker.take(cell.of("memory")))
-        row = figures.with_energy(row, taker.take(cell.of("energy")))
+        row = figures.with_energy(row, taker.take(cell.of("energy")), quick=cell.rules.quick)
         row = figures.with_roofline(row, line.network.macs, ceilings.get(ceiling_variant(cell.variant)))
     if not cell.variant.reference:
         weights = figures.OWN if line.network.member.get("file") else figures.RANDOM

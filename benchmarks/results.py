@@ -108,7 +108,7 @@ class Latency:
         samples_ms: All samples, in order.
         first_ms: The first forward pass, which is not among the samples.
         load_ms: Building the network and moving it to the device.
-        flags: `quick`, and `noisy` or `invalid` by the spread.
+        flags: What makes it doubtful: `quick`, and more as of a row.
         device: `cpu` or `cuda`.
         precision: Floating-point type of weights and pixels.
         memory_format: Order of their elements.
@@ -169,7 +169,7 @@ class Row:
         gflops: Thousand millions of FLOP/s that it reached, two per counted multiply-accumulate.
         compute_share: Share of the compute ceiling that this is.
         memory_share: Time that its operators' bytes would take at the rate of a large copy / its time.
-        limit: The ceiling it is nearer to: `compute` or `memory`.
+        limit: The ceiling it is nearer to: `compute` or `memory`; empty where one of them is unknown.
         peak_rss_bytes: Peak resident memory of a fresh process that loads it and passes a batch through.
         before_bytes: Peak of the same process before the network was built: Python and torch.
         allocated_bytes: Peak of torch's CUDA tensors, after the first pass.

@@ -16,7 +16,7 @@ class Roofline:
             time it took; the share of the compute ceiling that it reaches.
         memory: The time that its operators' bytes take at the rate of a large copy, as a share of
             the time it took; None where bytes were not counted. Above 1 where caches kept them.
-        limit: The ceiling it is nearer to: `compute` or `memory`.
+        limit: The ceiling it is nearer to: `compute` or `memory`; empty where one of them is unknown.
     """
 
     flops: float
@@ -34,7 +34,7 @@ def roofline(macs: int, traffic: int | None, seconds: float, ceilings: Mapping[s
 
     Args:
         macs: Multiply-accumulates of the pass.
-        traffic: Bytes that its operators read and write.
+        traffic: Bytes that its operators read and write; None where they were not counted.
         seconds: Time it took.
         ceilings: `matmul` and `convolution` in FLOP/s, `copy` in bytes/s.
 
@@ -48,5 +48,5 @@ def roofline(macs: int, traffic: int | None, seconds: float, ceilings: Mapping[s
         flops=flops,
         compute=compute,
         memory=memory,
-        limit="memory" if memory is not None and memory > compute else "compute",
+        limit="" if memory is None else "memory" if memory > compute else "compute",
     )

@@ -95,8 +95,10 @@ def running(threads: int, **environment: str) -> Iterator[Ask]:
         requests, replies = process.stdin, process.stdout
 
         def end() -> None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            # The number of a process that was waited for may be another's by now.
+            if process.returncode is None:
+                with suppress(ProcessLookupError, PermissionError):  # macOS answers so where it has ended.
+                    os.killpg(process.pid, signal.SIGKILL)
 
         def ask(
             call: str, given: Mapping[str, Any], *, limit_s: int | None = None, copy: bool = False

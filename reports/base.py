@@ -53,8 +53,11 @@ def read(path: Path = COUNTS) -> Base:
     """
     try:
         found: Base = json.loads(path.read_bytes())
-        for target in targets(found):
-            for network in target.networks:
+        absent = left_out(found)
+        for entry in found["entries"]:
+            if entry["card"]["name"] in absent:
+                continue
+            for network in _target(entry, None, worker.STANDARD).networks:
                 assert network.member.keys() >= {"name", "backbone", "size", "classes"}
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
@@ -80,13 +83,23 @@ def only(base: Base, names: Sequence[str]) -> Base:
     return {**base, "entries": [each for each in base["entries"] if each["card"]["name"] in wanted]}
 
 
+def left_out(base: Base) -> dict[str, str]:
+    """Why systems of a record cannot be profiled, by name: those without a network, or without counts of it."""
+    told = base.get("missing", {})
+    cards = [entry["card"] for entry in base["entries"] if not entry["members"]]
+    return {
+        card["name"]: told.get(card["name"], "not counted") if card["members"] else "it has no network"
+        for card in cards
+    }
+
+
 def targets(
     base: Base,
     *,
     member: str | None = None,
     builder: Callable[[str], str | None] = lambda _: worker.STANDARD,
 ) -> list[Target]:
-    """The systems of a record as what is to be profiled.
+    """The systems of a record as what is to be profiled, without those that cannot be (`left_out`).
 
     Args:
         base: The record.
@@ -96,9 +109,13 @@ def targets(
 
     Raises:
         UnknownNameError: The system has no such member.
-        UsageError: A member is named for several systems, or a builder cannot be imported elsewhere.
+        UsageError: A member is named for several systems, a builder cannot be imported elsewhere, or no system is left.
     """
-    entries = base["entries"]
+    absent = left_out(base)
+    entries = [entry for entry in base["entries"] if entry["card"]["name"] not in absent]
+    if not entries:
+        why = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
+        raise UsageError(f"no network to run: {why or 'the record holds no system'}")
     if member is not None and len(entries) != 1:
         raise UsageError(f"--member is for one system, not {len(entries)}: name the system too")
     return [_target(entry, member, builder(entry["card"]["name"])) for entry in entries]

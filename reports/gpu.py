@@ -20,7 +20,7 @@ import click
 from benchmarks.cells import PRECISIONS, SCENARIOS, Device, Precision, Scenario
 from benchmarks.machine import fingerprint, resolve
 from reports import base
-from reports.commands.base import Failure
+from reports.commands.base import Failure, say_left_out
 from reports.profile import tables
 from reports.profiling import Asked, run, write_all
 from reports.terminal import print_tables, progress
@@ -119,6 +119,7 @@ def main(
         if images and not images.is_dir():
             raise InputError(f"--images {images}: there is no such folder")
         made = base.only(base.read(counts), systems)
+        say_left_out(base.left_out(made))
         resolve(device)
         make_folder(folder)
         said, failed = cuda_tests(folder) if tests else ("CUDA tests not run: --no-tests", False)

@@ -127,7 +127,8 @@ def _profiled(entry: Entry, record: Record, shown: str) -> Measured:
     joules = [row.joules for row in taken if row.joules is not None]
     whole = len(joules) == len(taken)
     without = next((row for row in taken if row.joules is None), taken[0])
-    doubts = {f"energy: {flag}" for row in taken for flag in row.energy_flags if whole}
+    # That a run was short is said once, of time and energy together.
+    doubts = {f"energy: {flag}" for row in taken for flag in row.energy_flags if whole and flag != "quick"}
     return Measured(
         latency_ms=sum(row.ms or 0.0 for row in taken),
         energy_j=sum(joules) * entry.card.folds * entry.card.views.distinct if whole else None,

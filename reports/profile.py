@@ -223,6 +223,7 @@ def _limits(profile: Profile) -> list[Table]:
         ("Of compute ceiling", _number("compute_share", _percent)),
         ("Of memory ceiling", _number("memory_share", _percent)),
         ("Nearer to", lambda row: row.limit or "–"),
+        ("Doubts", lambda row: "; ".join([*row.flags, *_of_ceiling(row, profile)]) or "–"),
     ]
     note = (
         "GFLOP/s: two per counted multiply-accumulate. Compute ceiling: the faster of a large matrix product "
@@ -230,6 +231,17 @@ def _limits(profile: Profile) -> list[Table]:
         "all operands and results at the rate of a large copy; above 100% where caches keep them."
     )
     return [_table("How near to the machine's limits", rows, columns, [note])]
+
+
+def _of_ceiling(row: Row, profile: Profile) -> list[str]:
+    """What makes the ceilings of a row doubtful; that a run was short is said of its time."""
+    return [
+        f"ceiling: {flag}"
+        for each in profile.ceilings
+        if (each.device, each.precision, each.threads) == (row.device, row.precision, row.threads)
+        for flag in each.flags
+        if flag != "quick"
+    ]
 
 
 def _resources(profile: Profile) -> list[Table]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,13 @@ def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ["make", "bench", *made, *words], cwd=ROOT, capture_output=True, text=True, check=False,
         env={**alone, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("bench_*.py")), ids=lambda path: path.stem)
+def test_a_busy_machine_fails_no_benchmark(path: Path) -> None:
+    """What a benchmark asserts is its result, and never how long it took."""
+    asserted = [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assert)]  # fmt: skip
+    assert [each for each in asserted if re.search(r"stats|median|speedup|seconds|perf_counter", each)] == []
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import energy, memory, nvml, rapl
+from benchmarks import ceilings, energy, memory, nvml, rapl
 from benchmarks.cells import Cell, Variant
 from benchmarks.drift import measure as drift
 from benchmarks.memory import peak_rss
@@ -336,6 +336,16 @@ def test_others_count_in_every_reading_of_the_energy(monkeypatch: pytest.MonkeyP
     assert metered(monkeypatch, (1.0, 2.0, 1.0))["others"] == 0.4
 
 
+def test_a_gpu_is_watched_while_its_ceilings_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = {"throttled": ["power cap"], "shared": True}
+    monkeypatch.setattr(Watch, "seen", lambda _: watched)
+    monkeypatch.setattr(ceilings, "_QUICK", (8, (1, 2, 4), 1))
+    variant = Variant(threads=torch.get_num_threads())
+    found = ceilings.measure(Cell(kind="ceilings", variant=variant, rules=replace(QUICK, seconds=0.01)).fields())  # fmt: skip
+    assert found["gpu"] == watched
+    assert min(found["matmul"], found["convolution"], found["copy"]) > 0
+
+
 @pytest.mark.parametrize("measure", [energy.measure, memory.measure])
 def test_memory_and_energy_are_of_the_batch_that_is_asked_for_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch, measure: Callable[..., Any]
@@ -437,6 +447,27 @@ def test_traffic_is_every_operand_and_result() -> None:
     assert traffic_bytes(cell, 5) == 4 * (5 * image + weights + 5 * out)
     half = Cell(kind="memory", members=cell.members, builder=cell.builder, variant=Variant(precision="bf16"))
     assert traffic_bytes(half, 1) == 2 * (image + weights + out)
+
+
+class Stubborn(nn.Module):
+    """A network of somebody else's that looks at values, of which the meta device has none."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.device.type == "meta":
+            raise KeyError("no values")
+        return images.flatten(1)[:, :2]
+
+
+def stubborn(_: Any) -> nn.Module:
+    return Stubborn()
+
+
+def test_bytes_that_cannot_be_counted_cost_no_other_figure_of_the_memory() -> None:
+    variant = Variant(threads=torch.get_num_threads())
+    cell = Cell(kind="memory", members=(MEMBER,), builder=f"{__name__}:stubborn", variant=variant)
+    found = memory.measure(cell.fields())
+    assert found["traffic"] is None
+    assert found["peak_rss"] > 10_000_000
 
 
 def test_peak_memory_is_that_of_this_process() -> None:

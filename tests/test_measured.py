@@ -97,6 +97,18 @@ def test_what_makes_energy_doubtful_stands_with_it_and_not_with_the_time(record:
     assert times.rows[0][times.headers.index("Doubts")] == "noisy, energy: busy"
 
 
+def test_that_a_run_was_short_is_said_once(record: Record) -> None:
+    both = profiled(record)
+    assert both.profile is not None
+    marked = tuple(
+        dataclasses.replace(row, flags=("quick",), energy_flags=("quick", "busy"))
+        for row in both.profile.rows
+    )
+    short = dataclasses.replace(both.profile, rows=marked, quick=True)
+    found = measured(msgspec.structs.replace(both, profile=short))["sge_b3"]
+    assert (found.flags, found.energy_flags) == (("quick",), ("energy: busy",))
+
+
 def test_without_a_profile_nothing_is_made_up(record: Record) -> None:
     assert {(each.latency_ms, each.energy_j, each.machine) for each in measured(record).values()} == {
         (None, None, None)

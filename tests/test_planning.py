@@ -34,6 +34,7 @@ from evaluate.testset import TestSet, read_test_set
 from evaluate.units import SHARD, How, Unit, networks
 from evaluate.work import Work
 from reports import base, plan_tables, profiling
+from zoo import engines
 from zoo.card import Member, System, Views
 
 GEOMETRY = Geometry(resize=384, side=384, interpolation="linear", antialias=False, crops=1)
@@ -292,6 +293,17 @@ def test_a_plan_takes_a_profile_where_predict_has_measured_nothing(small: System
     threads = line.cell.variant.threads
     assert found["source"] == f"measured: profile, throughput, {threads} thread{'s' * (threads > 1)}, quick"
     assert found["networks"][0]["image_s"] == pytest.approx(2 * 0.2 / 8)
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("words", [("--threads", "1"), WORDS], ids=["profile", "predict"])
+def test_an_engine_that_is_not_installed_here_can_be_planned_with(
+    small: System, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...]
+) -> None:
+    monkeypatch.setitem(engines._PACKAGES, "openvino", ("no-such-package",))
+    done = run("plan", small.name, *words, "--engine", "openvino", "--device", "cpu", "--json")
+    assert done.exit_code == 0, done.output
+    assert small.name in done.stdout.lower()
 
 
 @pytest.mark.parametrize(

@@ -287,6 +287,9 @@ def test_a_builder_that_fails_costs_its_own_system_only(site: Path, tmp_path: Pa
     assert page(record)
     assert "alien" in run("count", "alien", "broken", "--json")
     assert "its builder plug_i.nets:build" in run("count", "broken", code=3)
+    planned = run("plan", "alien", "broken", "--device", "cpu", "--threads", "1")
+    assert "Alien" in planned
+    assert "Broken" not in planned
 
 
 def test_a_network_that_cannot_be_made_is_not_run(site: Path, tmp_path: Path, draw) -> None:

@@ -24,7 +24,7 @@ import zoo
 from benchmarks.cells import Variant
 from benchmarks.lines import Network, Options, Target, lines
 from benchmarks.machine import fingerprint
-from benchmarks.results import Profile, Row
+from benchmarks.results import Ceiling, Profile, Row
 from benchmarks.timing import QUICK
 from reports import base, gpu, outputs, pixels, profiling, record
 from reports.profile import tables
@@ -316,6 +316,25 @@ def profile_of(*rows: Row, **machine: Any) -> Profile:
     )  # fmt: skip
 
 
+def test_rates_stand_with_the_doubts_of_their_time_and_of_their_ceiling() -> None:
+    hot = Ceiling(device="cpu", precision="fp32", threads=1, flags=("quick", "busy", "throttled: power cap"))
+    other = replace(hot, threads=2, flags=("quick",))
+    rates = {"gflops": 20.0, "compute_share": 0.2, "reasons": {"memory_share": "bytes could not be counted"}}
+    found = replace(
+        profile_of(made(10.0, flags=("invalid", "busy"), **rates), made(10.0, precision="bf16", **rates)),
+        ceilings=(hot, other),
+    )
+    (limits,) = [table for table in tables(found) if "Doubts" in table.headers]
+    assert [row[-3:] for row in limits.rows] == [
+        (
+            "n/a (bytes could not be counted)",
+            "–",
+            "invalid; busy; ceiling: busy; ceiling: throttled: power cap",
+        ),
+        ("n/a (bytes could not be counted)", "–", "–"),
+    ]
+
+
 def test_figures_within_their_spread_share_a_place() -> None:
     rows = [made(30.0), made(10.0), made(10.05), made(11.0, spread=0.2), made(50.0)]
     assert [(place, row.ms) for place, row in places(rows)] == [
@@ -555,6 +574,48 @@ def test_a_record_that_lacks_something_is_one_line(counts: Path, tmp_path: Path,
     assert "is not a record with cards and counts" in done.stderr
 
 
+def with_others(counts: Path, folder: Path) -> Path:
+    """The record with a system of scores alone, and one that could not be counted."""
+    content = json.loads(counts.read_bytes())
+    one = next(entry for entry in content["entries"] if entry["card"]["name"] == "one")
+    for name, members in (("csv:a.csv", []), ("broken", one["card"]["members"])):
+        card = {**one["card"], "name": name, "members": members}
+        content["entries"].append({**one, "card": card, "members": []})
+    content["missing"] = {"broken": "cannot be counted: net: no width"}
+    (folder / "record.json").write_text(json.dumps(content))
+    return folder / "record.json"
+
+
+@pytest.mark.parametrize(
+    "words", [("profile", "--dry-run"), ("plan",), ("plan", "--images", "100")], ids=" ".join
+)
+def test_a_system_that_cannot_be_run_is_named_and_the_others_are(
+    counts: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    given = (*words, "--counts", with_others(counts, tmp_path), "--device", "cpu", "--json")
+    done = run(*given)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.splitlines() == [
+        "left out: csv:a.csv: it has no network",
+        "left out: broken: cannot be counted: net: no width",
+    ]
+    assert "tiny" in done.stdout.lower()
+    assert "csv:a.csv" not in done.stdout
+    alone = run(*given, "broken")
+    assert alone.exit_code == 2
+    assert (
+        alone.stderr.splitlines()[-1] == "Error: no network to run: broken: cannot be counted: net: no width"
+    )
+
+
+@pytest.mark.parametrize("words", [("profile",), ("profile", "--scenario", "throughput"), ("plan",)], ids=" ".join)  # fmt: skip
+def test_scores_alone_cannot_be_profiled(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "a.csv").write_text("image_name,target\nI_1,0.5\nI_2,0.25\n")
+    done = run(*words, f"csv:{tmp_path / 'a.csv'}", "--quick")
+    assert done.exit_code == 2, done.output
+    assert "Error: no network to run: csv:" in done.stderr
+
+
 def test_an_image_that_cannot_be_read_is_told_before_anything_is_measured(
     counts: Path, tmp_path: Path
 ) -> None:
@@ -583,7 +644,7 @@ def test_what_was_measured_is_shown_even_where_it_cannot_be_written(
 
 
 def test_a_builder_that_no_other_process_can_import_is_told_before() -> None:
-    entries = {"entries": [{"card": {"name": "a", "members": []}, "members": []}]}
+    entries = {"entries": [{"card": {"name": "a", "members": [{}]}, "members": [{}]}]}
     with pytest.raises(UsageError, match="put it into a module of its own"):
         base.targets(entries, builder=lambda _: None)
 

@@ -20,6 +20,8 @@ PASS_MS = {"fast": 10.0, "other": 20.0, "slow": 600.0}
 class Taker:
     """Answers as a worker would, by the made-up speed of a network, and keeps the order."""
 
+    joules = 0.0
+
     def __init__(self, **failing: str) -> None:
         self.order: list[tuple[int, str, str]] = []
         self._answers: dict[str, dict[str, Any]] = {}
@@ -44,6 +46,9 @@ class Taker:
     def _new(self, cell: Cell, turn: int) -> dict[str, Any]:
         if cell.kind in self._failing:
             return {"error": self._failing[cell.kind]}
+        if cell.kind == "energy" and self.joules:
+            usual = {"unsure": 0.0, "idle_before_w": 1.0, "idle_after_w": 1.0, "others": None, "gpu": {}}
+            return {"result": {**usual, "joules": self.joules}}
         if cell.kind not in ("latency", "protocol"):
             return {"error": "not asked here"}
         passes = cell.folds * cell.views
@@ -119,6 +124,14 @@ def test_a_protocol_is_measured_where_it_is_short_and_summed_otherwise() -> None
 def test_a_quick_run_measures_wholes_in_its_only_round() -> None:
     rows, _ = profiled(Taker(), SHORT, LONG, rules=QUICK, whole_s=2.0)
     assert [row.how for row in rows if row.scenario == "protocol"] == ["measured", "summed"]
+
+
+@pytest.mark.parametrize(("rules", "flags"), [(QUICK, ("quick",)), (FULL, ())])
+def test_the_energy_of_a_quick_run_is_marked_as_its_time_is(rules: Rules, flags: tuple[str, ...]) -> None:
+    taker = Taker()
+    taker.joules = 2.0
+    row = profiled(taker, SHORT, rules=rules)[0][0]
+    assert (row.joules, row.energy_flags, row.flags) == (2.0, flags, flags)
 
 
 def test_a_protocol_whose_networks_fill_the_memory_is_summed() -> None:

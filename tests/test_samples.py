@@ -13,6 +13,7 @@ from scipy import stats
 
 from benchmarks.cells import Cell, Variant
 from benchmarks.figures import (
+    ceiling,
     pass_ms,
     per_pass,
     summed,
@@ -250,25 +251,51 @@ def test_what_makes_energy_doubtful_stands_beside_it(changes: dict[str, Any], do
     assert row.joules is not None
 
 
+def test_energy_of_a_short_run_is_marked() -> None:
+    row = with_energy(ROW, {"result": energy_reading(others=0.2)}, quick=True)
+    assert row.energy_flags == ("quick", "busy")
+
+
 def test_the_roofline_names_the_nearer_ceiling() -> None:
     ceilings = {"matmul": 1e10, "convolution": 2e10, "copy": 1e9}
     assert roofline(10**9, 10**8, 0.5, ceilings).limit == "compute"
     memory = roofline(10**8, 4 * 10**8, 0.5, ceilings)
     assert (memory.limit, memory.memory, memory.compute) == ("memory", 0.8, 0.02)
     unknown = roofline(10**9, None, 0.5, ceilings)
-    assert (unknown.limit, unknown.memory) == ("compute", None)
+    assert (unknown.limit, unknown.memory) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "doubts"),
+    [
+        ({}, ()),
+        ({"others": 0.2}, ("busy",)),
+        ({"gpu": {"shared": True}}, ("busy",)),
+        ({"gpu": {"throttled": ["power cap"], "shared": None}}, ("throttled: power cap",)),
+    ],
+)
+def test_what_makes_a_ceiling_doubtful_stands_with_it(
+    changes: dict[str, Any], doubts: tuple[str, ...]
+) -> None:
+    rates = {"matmul": 1e11, "convolution": 5e10, "copy": 1e10}
+    answer = {"result": {**rates, "others": 0.0, "gpu": {}, **changes}}
+    assert ceiling(CELL.of("ceilings"), answer).flags == doubts
+    assert ceiling(CELL.of("ceilings", rules=QUICK), answer).flags == ("quick", *doubts)
 
 
 def test_a_row_reaches_a_share_of_the_ceiling_of_its_own_precision() -> None:
     row = timed(ROW, CELL, [reading([100.0])])
-    ceiling = Ceiling(
+    highest = Ceiling(
         device="cpu", precision="fp32", threads=1, matmul_flops=1e11, convolution_flops=5e10, copy_bytes_per_s=1e10
     )  # fmt: skip
     found = with_roofline(
-        with_memory(row, {"result": {"peak_rss": 1, "before": 1, "traffic": 10**8}}), 10**9, ceiling
+        with_memory(row, {"result": {"peak_rss": 1, "before": 1, "traffic": 10**8}}), 10**9, highest
     )
     assert (found.gflops, found.compute_share, found.memory_share) == (20.0, 0.2, pytest.approx(0.1))
     assert found.limit == "compute"
+    uncounted = with_roofline(row, 10**9, highest)
+    assert (uncounted.compute_share, uncounted.memory_share, uncounted.limit) == (0.2, None, "")
+    assert uncounted.reasons["memory_share"] == "bytes could not be counted"
     without = with_roofline(row, 10**9, None)
     assert (without.gflops, without.compute_share) == (20.0, None)
     assert without.reasons["compute_share"] == "the ceilings were not measured"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from benchmarks.sweep import sweep
 from benchmarks.taking import Taker
 from benchmarks.timing import FULL, QUICK
 from reports import pixels
+from zoo import engines
 
 MEMBER = {"name": "small", "backbone": "resnet18", "size": 32, "classes": ["MEL", "NV"], "melanoma": 0}
 CELL = Cell(kind="memory", members=(MEMBER,), variant=Variant(threads=1), rules=QUICK)
@@ -154,6 +156,34 @@ def test_a_worker_has_the_threads_that_it_is_given_and_opencv_adds_none(
         assert ask("threads_of_worker:counted", {})["result"] == {"cv2": 1, "torch": 2}
 
 
+DYING = """
+import os
+
+def die(_):
+    os._exit(3)
+"""
+
+
+def test_a_worker_that_has_ended_is_not_killed_by_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dying_worker.py").write_text(DYING)
+    monkeypatch.syspath_prepend(tmp_path)
+    killed: list[int] = []
+
+    def kill(number: int, _: int) -> None:
+        killed.append(number)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", kill)
+    with worker.running(threads=1) as ask:
+        assert ask("dying_worker:die", {}) == {"error": "ended early", "ended": True}
+    assert killed == []
+    with worker.running(threads=1):
+        pass
+    assert len(killed) == 1, "and one that may not be killed ends with what it reads from"
+
+
 def test_what_cannot_be_run_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "running", None)
     absent = {"cuda": "there is no GPU", "end-to-end": "there is no decoder"}
@@ -202,6 +232,22 @@ def test_a_name_depends_on_everything_that_decides_the_reading(tmp_path: Path) -
     assert len(names) == 10
     twin = {**MEMBER, "name": "twin", "classes": ["NV", "MEL"], "melanoma": 1}
     assert key(replace(CELL, members=(twin,)), machine) == key(CELL, machine)
+
+
+def test_a_library_that_is_not_installed_costs_its_own_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Running:
+        def __enter__(self) -> Any:
+            return lambda *_, **__: {"error": "engine openvino is not installed"}
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setitem(engines._PACKAGES, "openvino", ("no-such-package",))
+    monkeypatch.setattr(worker, "running", lambda *_, **__: Running())
+    cell = replace(CELL.of("latency"), variant=Variant(engine="openvino"))
+    with Taker(fingerprint(), Store(tmp_path)) as taker:
+        assert taker.take(cell) == {"error": "engine openvino is not installed"}
 
 
 @pytest.mark.parametrize("kind", ["end-to-end", "drift"])

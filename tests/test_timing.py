@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import fingerprint, quick_latency, worker
+from benchmarks.latency import _latency
 from benchmarks.machine import resolve
 from benchmarks.samples import flags, summarise
 from zoo.card import Member, Metadata
@@ -102,6 +103,14 @@ def test_one_failure_costs_one_figure(
     assert fine.median_ms
     assert not own_cache.exists(), "figures of other builders are not kept"
     del sys.modules["odd_builders"]
+
+
+def test_a_latency_has_all_flags_of_its_reading() -> None:
+    reading = {"samples_ms": [1.0, 1.0], "first_ms": 2.0, "load_ms": 3.0, "others": 0.0, "settings": {}}
+    gpu = {"throttled": ["power cap"], "shared": True}
+    found = _latency({"result": {**reading, "settled": False, "gpu": gpu}}, "cuda")
+    assert found.flags == ("quick", "not warm", "busy", "throttled: power cap")
+    assert _latency({"result": {**reading, "settled": True, "gpu": {}}}, "cpu").flags == ("quick",)
 
 
 def test_a_builder_that_no_other_process_can_import_is_said_to_be_one() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache as memoised
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,16 +60,19 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 def installed(engine: Library) -> bool:
     """Whether the packages of an engine are there."""
-    try:
-        versions(engine)
-    except PackageNotFoundError:
-        return False
-    return True
+    return len(versions(engine)) == len(_PACKAGES[engine])
 
 
 def versions(engine: Library) -> dict[str, str]:
-    """The packages that an engine has beyond those that every run needs, and their versions."""
-    return {package: version(package) for package in _PACKAGES[engine]}
+    """The packages that an engine has beyond those that every run needs, and their versions.
+
+    Those that are not installed are left out: what is kept of an engine has a name here all the same.
+    """
+    found = {}
+    for package in _PACKAGES[engine]:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def check(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reports.commands.base import Command, Failure, chosen
+from reports.commands.base import Command, Failure, chosen, say_left_out
 from reports.commands.options import existing
 from reports.commands.planning import check, plan_run, run_options
 from reports.terminal import print_json, print_tables, progress
@@ -182,12 +182,18 @@ def _profile_base(
 
     wanted = Asked(**asked)
     if counts:
-        return base.only(base.read(counts), systems), wanted, lambda _: worker.STANDARD
+        made = base.only(base.read(counts), systems)
+        say_left_out(base.left_out(made))
+        return made, wanted, lambda _: worker.STANDARD
     import zoo
 
     cards = chosen(systems)
     with progress() as step:
         made = base.counted(cards, step)
+    # Counting names what it cannot count.
+    say_left_out(
+        {name: why for name, why in base.left_out(made).items() if name not in made.get("missing", {})}
+    )
 
     def builder(name: str) -> str | None:
         build = zoo.builder(name)
