@@ -9,6 +9,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+CPUS = Path("/sys/devices/system/cpu")
 
 _VARIABLES = (
     "ATEN_CPU_CAPABILITY",
@@ -32,9 +33,29 @@ _PLACES = ("_DIR", "_FILE", "_HOME", "_PATH")
 _FOLDERS = re.compile(r"[^\s:;,=]*/")
 
 
+def affinity() -> frozenset[int] | None:
+    """Numbers of the logical processors that this process may use; None where the system does not tell them."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
 def usable_processors() -> int:
     """Logical processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(affinity() or ()) or os.cpu_count() or 1
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may use: hardware threads of one core are one.
+
+    As many as processors, where the system does not tell which of them share a core.
+    """
+    try:
+        shared = {
+            (CPUS / f"cpu{number}" / "topology" / "thread_siblings_list").read_text(encoding="ascii")
+            for number in affinity() or ()
+        }
+    except OSError:
+        shared = set()
+    return len(shared) or usable_processors()
 
 
 def cpu_quota() -> float | None:

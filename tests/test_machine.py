@@ -166,10 +166,29 @@ def test_a_quota_is_the_smallest_of_all_control_groups(
 
 def test_threads_fit_into_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_cores", lambda: 64)
-    monkeypatch.setattr(machine, "usable_processors", lambda: 64)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 64)
     for quota, threads in ((2.5, 2), (0.5, 1), (0.0, 64), (None, 64), (100.0, 64)):
         monkeypatch.setattr(machine, "cpu_quota", lambda quota=quota: quota)
         assert default_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("allowed", "threads"), [({0, 8}, 1), ({0, 1}, 2), ({0, 1, 8, 9}, 2), (set(range(16)), 8)]
+)
+def test_hardware_threads_of_one_core_are_one_thread(
+    allowed: set[int], threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(16):
+        folder = tmp_path / f"cpu{number}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{number % 8},{number % 8 + 8}\n")
+    monkeypatch.setattr(allowance, "CPUS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
+    monkeypatch.setattr(machine, "_cores", lambda: 8)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: 0.0)
+    assert default_threads() == threads
+    monkeypatch.setattr(allowance, "CPUS", tmp_path / "nowhere")
+    assert allowance.usable_cores() == len(allowed), "where nothing tells which share a core"
 
 
 def test_a_system_without_control_groups_has_no_quota(

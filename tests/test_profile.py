@@ -117,6 +117,12 @@ def test_an_engine_is_a_row(counts: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert "onnxruntime" in done.stdout
 
 
+def test_threads_that_affinity_leaves_no_processor_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    with pytest.raises(UsageError, match="^--threads 2: this process may use 1 processor; ask for no more$"):
+        profiling._variants(profiling.Asked(threads=("1", "2")), ["cpu"])
+
+
 def test_each_engine_is_asked_for_what_it_can() -> None:
     asked = profiling.Asked(
         engines=("torch", "openvino"),
@@ -506,7 +512,7 @@ def test_a_plan_makes_no_images(counts: Path, tmp_path: Path, monkeypatch: pytes
     ("words", "said"),
     [
         (("--threads", "0"), "'0' is not one of all,N"),
-        (("--threads", "99999"), "--threads 99999: this machine has"),
+        (("--threads", "99999"), "--threads 99999: this process may use"),
         (("--scenario", "speed"), "'speed' is not one of latency,throughput,end-to-end"),
         (("--precision", "fp32,fp8"), "'fp8' is not one of fp32,tf32,bf16,fp16"),
         (("tiny", "--member", "third"), "tiny has no member 'third'; its members are: 0 first, 1 second"),
