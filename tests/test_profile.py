@@ -119,7 +119,7 @@ def test_an_engine_is_a_row(counts: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_threads_that_affinity_leaves_no_processor_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-    with pytest.raises(UsageError, match="^--threads 2: this process may use 1 processor; ask for no more$"):
+    with pytest.raises(UsageError, match=r"^--threads 2: this process may use 1 processor; ask for no more$"):
         profiling._variants(profiling.Asked(threads=("1", "2")), ["cpu"])
 
 
