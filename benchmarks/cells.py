@@ -42,6 +42,7 @@ HOMES = {
 
 _CODE = (
     *sorted({home.partition(":")[0] for home in HOMES.values()}),
+    "benchmarks.allowance",
     "benchmarks.nvml",
     "benchmarks.others",
     "benchmarks.rapl",
