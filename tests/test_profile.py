@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 
 import cli
 import zoo
+from benchmarks import figures
 from benchmarks.cells import Variant
 from benchmarks.lines import Network, Options, Target, lines
 from benchmarks.machine import fingerprint
@@ -745,6 +746,37 @@ def test_gpus_of_other_models_are_not_ranked_together() -> None:
     )
     (table,) = ranking({"this run": profile_of(fast, slow, same)})
     assert [row[2:4] for row in table.rows] == [("1", "A"), ("2", "A2")]
+
+
+@pytest.mark.parametrize("name", ["cuDNN", "CPU capability", "allocator"])
+def test_rows_of_other_settings_are_not_ranked_together(name: str) -> None:
+    one, other, same = (
+        made(ms, title=title, settings={name: value})
+        for ms, title, value in ((1.0, "A", "x"), (2.0, "B", "y"), (3.0, "C", "x"))
+    )
+    (table,) = ranking({"this run": profile_of(one, other, same)})
+    assert [row[2:4] for row in table.rows] == [("1", "A"), ("2", "C")]
+
+
+def test_rates_are_ranked_beside_those_of_the_same_batch_asked_for() -> None:
+    def both(scenario: str, *asked: int | None) -> dict[str, Profile]:
+        rows = (made(10.0, scenario=scenario, batch=8, batch_asked=each) for each in asked)
+        return {str(place): profile_of(row) for place, row in enumerate(rows)}
+
+    assert ranking(both("throughput", None, 8)) == []
+    assert ranking(both("throughput", 8, 16)) == []
+    assert len(ranking(both("throughput", 8, 8))) == 1
+    assert len(ranking(both("throughput", None, None))) == 1
+    assert len(ranking(both("latency", None, 1))) == 1
+
+
+def test_a_protocol_that_was_summed_is_ranked_beside_one_that_was_measured() -> None:
+    settings = {"allocator": "default"}
+    part = made(10.0, settings=settings)
+    total = figures.summed(made(None, scenario="protocol"), [part, part], passes=8)
+    whole = made(150.0, title="B", scenario="protocol", settings=settings)
+    (table,) = ranking({"this run": profile_of(total, whole)})
+    assert [row[2:4] for row in table.rows] == [("1", "B"), ("2", "A")]
 
 
 _WITHOUT = """
