@@ -1,10 +1,11 @@
-"""What a process was given to compute with: processors, a share of their time, and variables of its environment."""
+"""What a process was given to compute with: processors, a share of their time, memory, and its environment."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -29,6 +30,12 @@ _OURS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 _PLACES = ("_DIR", "_FILE", "_HOME", "_PATH")
 """Endings of names of places, which change nothing but say whose machine it is."""
+
+_MEMORY = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""What says how much memory a control group allows and has, and how much of it are files; in versions 2 and 1."""
 
 _FOLDERS = re.compile(r"[^\s:;,=]*/")
 
@@ -65,7 +72,16 @@ def cpu_quota() -> float | None:
     """
     if not CGROUPS.is_dir():
         return None
-    return min((limit for folder in _groups() if (limit := _limit(folder))), default=0.0)
+    return min((limit for folder in _groups("cpu") if (limit := _limit(folder))), default=0.0)
+
+
+def memory_left() -> int | None:
+    """Bytes that the control groups of this process let it fill yet; None where they set no limit.
+
+    Files that were read and are no longer in use are counted as free: they give way before a limit is met.
+    """
+    left = [_memory_left(folder) for folder in _groups("memory")]
+    return min((each for each in left if each is not None), default=None)
 
 
 def environment(variables: Mapping[str, str]) -> tuple[str, ...]:
@@ -83,18 +99,18 @@ def environment(variables: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
-def _groups() -> Iterator[Path]:
-    """Folders of the control groups that this process is in, and of those around them."""
+def _groups(controller: str) -> Iterator[Path]:
+    """Folders of the control groups that this process is in, and of those around them, with what one controller says."""
     try:
         lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         # A container sees its own group as the root, whatever its path is outside.
-        root = CGROUPS / "cpu" if controllers else CGROUPS
+        root = CGROUPS / controller if controllers else CGROUPS
         inner = root / path.lstrip("/")
         yield from (inner, *(each for each in inner.parents if each.is_relative_to(root)))
 
@@ -112,3 +128,21 @@ def _limit(group: Path) -> float:
     except (OSError, ValueError):
         return 0.0
     return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(period) else 0.0
+
+
+def _memory_left(group: Path) -> int | None:
+    """Bytes that a control group still allows; None where it sets no limit."""
+    for limit, used, files in _MEMORY:
+        with suppress(OSError, ValueError):  # not this version; or "max", which is no limit
+            most, now = (int((group / name).read_text(encoding="ascii")) for name in (limit, used))
+            return max(0, most - now + _counted(group, files))
+    return None
+
+
+def _counted(group: Path, what: str) -> int:
+    with suppress(OSError, ValueError):
+        for line in (group / "memory.stat").read_text(encoding="ascii").splitlines():
+            name, _, count = line.partition(" ")
+            if name == what:
+                return int(count)
+    return 0

@@ -14,6 +14,7 @@ import pytest
 from benchmarks import allowance, clocks, machine
 from benchmarks.machine import default_threads, differences, fingerprint
 from benchmarks.results import Machine
+from benchmarks.sweep import available_memory
 
 ROOT = Path(__file__).parents[1]
 
@@ -162,6 +163,50 @@ def test_a_quota_is_the_smallest_of_all_control_groups(
     groups: Callable[..., float | None], own: str, files: dict[str, str], quota: float
 ) -> None:
     assert groups(own, **files) == quota
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "left"),
+    [
+        ("0::/", {}, None),
+        ("0::/", {"memory.max": "max", "memory.current": "5"}, None),
+        ("0::/", {"memory.max": "1000", "memory.current": "300"}, 700),
+        (
+            "0::/",
+            {"memory.max": "1000", "memory.current": "900", "memory.stat": "file 500\ninactive_file 400"},
+            500,
+        ),
+        ("0::/", {"memory.max": "1000", "memory.current": "1200"}, 0),
+        (
+            "0::/outer/inner",
+            {"outer/memory.max": "1000", "outer/memory.current": "900", "outer/inner/memory.max": "500",
+             "outer/inner/memory.current": "100"},
+            100,
+        ),
+        (
+            "4:cpu:/\n3:memory:/",
+            {"memory/memory.limit_in_bytes": "1000", "memory/memory.usage_in_bytes": "400",
+             "memory/memory.stat": "total_inactive_file 50"},
+            650,
+        ),
+        ("4:cpu:/", {"cpu/memory.max": "10", "cpu/memory.current": "1"}, None),
+    ],
+)  # fmt: skip
+def test_memory_is_what_the_narrowest_control_group_leaves(
+    own: str, files: dict[str, str], left: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files.items():
+        file = tmp_path / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content + "\n")
+    (tmp_path / "own").write_text(own + "\n")
+    monkeypatch.setattr(allowance, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(allowance, "OWN_CGROUPS", tmp_path / "own")
+    assert allowance.memory_left() == left
+    if left is None:
+        assert (available_memory() or 10**9) > 1000, "that of the machine"
+    else:
+        assert available_memory() == left
 
 
 def test_threads_fit_into_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
