@@ -28,7 +28,13 @@ _FAMILIES = (
 _OURS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Set anew for whatever computes."""
 
-_PLACES = ("_DIR", "_FILE", "_HOME", "_PATH")
+_OF_IMPORTS = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
+"""Set by some packages, such as scikit-learn, as soon as they are imported."""
+
+_USUAL = {"CUDA_MODULE_LOADING": "LAZY"}
+"""What torch sets when it starts CUDA, where nothing else is set."""
+
+_PLACES = ("_DIR", "_FILE", "_HOME", "_PATH", "_ROOT")
 """Endings of names of places, which change nothing but say whose machine it is."""
 
 _MEMORY = (
@@ -95,7 +101,7 @@ def environment(variables: Mapping[str, str]) -> tuple[str, ...]:
         for name, value in sorted(variables.items())
         if value
         and (name in _VARIABLES or name.startswith(_FAMILIES))
-        and not (name in _OURS or name.endswith(_PLACES))
+        and not (name in (*_OURS, *_OF_IMPORTS) or name.endswith(_PLACES) or _USUAL.get(name) == value)
     )
 
 

@@ -122,6 +122,19 @@ def test_a_process_that_is_bound_to_a_processor_says_so_and_takes_one_thread() -
         assert each not in said
 
 
+def test_what_packages_set_when_they_are_imported_tells_no_machines_apart() -> None:
+    code = (
+        "import os\nfrom benchmarks.allowance import environment\nbefore = environment(os.environ)\n"
+        "import sklearn\nprint(os.environ['KMP_INIT_AT_FORK'], environment(os.environ) == before)"
+    )
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("KMP_")}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=plain)  # fmt: skip
+    assert run.stdout == "FALSE True\n"
+    lazy, eager = ({"CUDA_MODULE_LOADING": each} for each in ("LAZY", "EAGER"))
+    assert allowance.environment(lazy) == allowance.environment({"MKL_ROOT": "mkl"}) == ()
+    assert allowance.environment(eager) == ("CUDA_MODULE_LOADING=EAGER",)
+
+
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float | None]:
     """What the quota is where control groups have some files."""
