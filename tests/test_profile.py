@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -846,21 +847,50 @@ def test_make_gpu_times_image_files(counts: Path, tmp_path: Path, given: bool, d
     assert (found.images, found.images_real) == ((3, True) if given else (16, False))
 
 
-def test_make_gpu_hands_images_to_both_programs() -> None:
+@pytest.fixture
+def made_gpu(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """Runs `make gpu` with a program in the place of Python: make's exit code, and the arguments of each call."""
     make = shutil.which("make")
     if not make:
         pytest.skip("needs make")
+    log, python = tmp_path / "log", tmp_path / "python"
 
-    def planned(*words: str) -> list[str]:
-        said = subprocess.run([make, "-n", "gpu", "PYTHON=python3", *words], capture_output=True, text=True, check=True, cwd=ROOT)  # fmt: skip
-        return [line for line in said.stdout.splitlines() if " -m " in line]
+    def go(*words: str, code: int = 0) -> tuple[int, list[str]]:
+        log.write_text("")
+        python.write_text(
+            f"#!/bin/sh\nprintf '%s|' \"$@\" >> {log}; echo >> {log}\n"
+            f'if [ "$2" = reports.gpu ]; then exit {code}; fi\n'
+        )
+        python.chmod(0o755)
+        done = subprocess.run([make, "gpu", f"PYTHON={python}", *words], capture_output=True, text=True, check=False, cwd=ROOT)  # fmt: skip
+        return done.returncode, log.read_text().splitlines()
 
-    assert [line.split() for line in planned()] == [
-        ["python3", "-m", "reports.gpu"], ["python3", "-m", "benchmarks.bench_gpu"],
-    ]  # fmt: skip
-    assert [line.partition("-m ")[2] for line in planned("IMAGES=some images", "ARGS=--quick")] == [
-        'reports.gpu --images "some images" --quick', 'benchmarks.bench_gpu --images "some images" ',
-    ]  # fmt: skip
+    return go
+
+
+def test_make_gpu_hands_images_to_both_programs(made_gpu: Callable[..., tuple[int, list[str]]]) -> None:
+    assert made_gpu() == (0, ["-m|reports.gpu|", "-m|benchmarks.bench_gpu|"])
+    assert made_gpu("IMAGES=some images", "ARGS=--quick", "BENCH_ARGS=--batch 8") == (
+        0,
+        ["-m|reports.gpu|--images|some images|--quick|", "-m|benchmarks.bench_gpu|--images|some images|--batch|8|"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "programs"), [(1, 2), (4, 1), (130, 1)])
+def test_make_gpu_goes_on_where_a_cuda_test_failed_and_fails_all_the_same(
+    made_gpu: Callable[..., tuple[int, list[str]]], code: int, programs: int
+) -> None:
+    failed, called = made_gpu(code=code)
+    assert failed
+    assert len(called) == programs
+
+
+def test_cuda_tests_that_hang_are_ended_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "test_hangs.py").write_text("import time\n\ndef test_hangs():\n    time.sleep(600)\n")
+    monkeypatch.setattr(gpu, "_TESTS", (tmp_path / "test_hangs.py",))
+    monkeypatch.setattr(gpu, "_TESTS_S", 1)
+    assert gpu.cuda_tests(tmp_path) == ("CUDA tests: not done after 1 s", True)
+    assert (tmp_path / "cuda-tests.txt").exists()
 
 
 @pytest.mark.slow
