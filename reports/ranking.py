@@ -167,7 +167,7 @@ def repeats(profiles: Sequence[Profile]) -> Table:
     runs = [f"Run {index}" for index in range(1, len(profiles) + 1)]
     notes = [
         "Milliseconds, or images per second. Within: each repeat lies within the spread that run 1 stated, of its time per image; "
-        "where nothing but chance tells rounds apart, 95 of 100 repeats do. Pairs: each run by the spread of each other.",
+        "where nothing but chance tells rounds apart, about 94 of 100 repeats do. Pairs: each run by the spread of each other.",
     ]
     if any(profile.rounds < 2 for profile in profiles):
         notes.append("One round per run: the spread is that within a process, and says nothing of a repeat.")

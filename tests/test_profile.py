@@ -429,6 +429,7 @@ def test_repeats_of_one_round_say_that_they_were_promised_nothing() -> None:
     quick = [replace(profile_of(made(10.0)), rounds=1, quick=True)] * 2
     assert any("says nothing of a repeat" in note for note in repeats(quick).notes)
     assert not any("says nothing of a repeat" in note for note in repeats([profile_of(made(10.0))] * 2).notes)
+    assert "about 94 of 100 repeats do" in repeats(quick).notes[0]
 
 
 def test_a_plan_lists_every_cell_and_measures_nothing(monkeypatch: pytest.MonkeyPatch, counts: Path) -> None:
