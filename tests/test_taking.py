@@ -204,7 +204,6 @@ def test_a_name_depends_on_everything_that_decides_the_reading(tmp_path: Path) -
     assert key(replace(CELL, members=(twin,)), machine) == key(CELL, machine)
 
 
-@pytest.mark.parametrize("kind", ["end-to-end", "drift"])
 def test_a_reading_of_a_gpu_is_that_of_the_gpus_that_were_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     machine, cuda = fingerprint(), replace(CELL, variant=Variant(device="cuda"))
     names = []
@@ -217,6 +216,7 @@ def test_a_reading_of_a_gpu_is_that_of_the_gpus_that_were_visible(monkeypatch: p
     assert (len(on_gpu), len(on_cpu)) == (3, 1)
 
 
+@pytest.mark.parametrize("kind", ["end-to-end", "drift"])
 def test_a_reading_of_images_is_that_of_what_reads_them(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
