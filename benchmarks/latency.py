@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -85,11 +86,11 @@ def quick_latency(
 
 def _latencies(cells: Mapping[str, Cell], limit_s: int) -> Generator[tuple[str, Latency], None, None]:
     """Asks one worker as long as it lives, or for each network its own where a worker cannot copy itself."""
-    left = list(reversed(cells.items()))
+    left = deque(cells.items())
     while left:
-        with worker.running(left[-1][1].variant.threads) as ask:
+        with worker.running(left[0][1].variant.threads) as ask:
             while left:
-                name, cell = left.pop()
+                name, cell = left.popleft()
                 answer = ask(HOMES[cell.kind], cell.fields(), limit_s=limit_s, copy=True)
                 yield name, _latency(answer, cell.variant.device)
                 if answer.get("ended") or not worker.FORKS:
