@@ -51,10 +51,14 @@ bench: $(VENV)/.dev
 
 # Everything that a CUDA machine can say. Nothing is installed: PYTHON is one that has torch, timm, pandas,
 # click and rich. ARGS="--quick sge_b3 baseline_b3" shortens it. Where all that predict needs is there too, it is
-# timed beside timm's benchmark (BENCH_ARGS). Image files are made up; IMAGES=DIR takes real ones.
+# timed beside timm's benchmark (BENCH_ARGS), also where a CUDA test failed (code 1). Image files are made up;
+# IMAGES=DIR takes real ones.
 gpu: | check-python
-	$(PYTHON) -m reports.gpu $(if $(IMAGES),--images "$(IMAGES)") $(ARGS)
-	$(PYTHON) -m benchmarks.bench_gpu $(if $(IMAGES),--images "$(IMAGES)") $(BENCH_ARGS)
+	code=0; \
+	$(PYTHON) -m reports.gpu $(if $(IMAGES),--images "$(IMAGES)") $(ARGS) || code=$$?; \
+	test $$code -gt 1 || \
+	$(PYTHON) -m benchmarks.bench_gpu $(if $(IMAGES),--images "$(IMAGES)") $(BENCH_ARGS) || code=$$?; \
+	exit $$code
 
 clean:
 	rm -rf $(VENV) $(OUTPUT)

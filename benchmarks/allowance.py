@@ -1,14 +1,16 @@
-"""What a process was given to compute with: processors, a share of their time, and variables of its environment."""
+"""What a process was given to compute with: processors, a share of their time, memory, and its environment."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+CPUS = Path("/sys/devices/system/cpu")
 
 _VARIABLES = (
     "ATEN_CPU_CAPABILITY",
@@ -26,15 +28,47 @@ _FAMILIES = (
 _OURS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Set anew for whatever computes."""
 
-_PLACES = ("_DIR", "_FILE", "_HOME", "_PATH")
+_OF_IMPORTS = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
+"""Set by some packages, such as scikit-learn, as soon as they are imported."""
+
+_USUAL = {"CUDA_MODULE_LOADING": "LAZY"}
+"""What torch sets when it starts CUDA, where nothing else is set."""
+
+_PLACES = ("_DIR", "_FILE", "_HOME", "_PATH", "_ROOT")
 """Endings of names of places, which change nothing but say whose machine it is."""
+
+_MEMORY = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""What says how much memory a control group allows and has, and how much of it are files; in versions 2 and 1."""
 
 _FOLDERS = re.compile(r"[^\s:;,=]*/")
 
 
+def affinity() -> frozenset[int] | None:
+    """Numbers of the logical processors that this process may use; None where the system does not tell them."""
+    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
 def usable_processors() -> int:
     """Logical processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(affinity() or ()) or os.cpu_count() or 1
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may use: hardware threads of one core are one.
+
+    As many as processors, where the system does not tell which of them share a core.
+    """
+    try:
+        shared = {
+            (CPUS / f"cpu{number}" / "topology" / "thread_siblings_list").read_text(encoding="ascii")
+            for number in affinity() or ()
+        }
+    except OSError:
+        shared = set()
+    return len(shared) or usable_processors()
 
 
 def cpu_quota() -> float | None:
@@ -44,7 +78,16 @@ def cpu_quota() -> float | None:
     """
     if not CGROUPS.is_dir():
         return None
-    return min((limit for folder in _groups() if (limit := _limit(folder))), default=0.0)
+    return min((limit for folder in _groups("cpu") if (limit := _limit(folder))), default=0.0)
+
+
+def memory_left() -> int | None:
+    """Bytes that the control groups of this process let it fill yet; None where they set no limit.
+
+    Files that were read and are no longer in use are counted as free: they give way before a limit is met.
+    """
+    left = [_memory_left(folder) for folder in _groups("memory")]
+    return min((each for each in left if each is not None), default=None)
 
 
 def environment(variables: Mapping[str, str]) -> tuple[str, ...]:
@@ -58,22 +101,22 @@ def environment(variables: Mapping[str, str]) -> tuple[str, ...]:
         for name, value in sorted(variables.items())
         if value
         and (name in _VARIABLES or name.startswith(_FAMILIES))
-        and not (name in _OURS or name.endswith(_PLACES))
+        and not (name in (*_OURS, *_OF_IMPORTS) or name.endswith(_PLACES) or _USUAL.get(name) == value)
     )
 
 
-def _groups() -> Iterator[Path]:
-    """Folders of the control groups that this process is in, and of those around them."""
+def _groups(controller: str) -> Iterator[Path]:
+    """Folders of the control groups that this process is in, and of those around them, with what one controller says."""
     try:
         lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         # A container sees its own group as the root, whatever its path is outside.
-        root = CGROUPS / "cpu" if controllers else CGROUPS
+        root = CGROUPS / controller if controllers else CGROUPS
         inner = root / path.lstrip("/")
         yield from (inner, *(each for each in inner.parents if each.is_relative_to(root)))
 
@@ -91,3 +134,21 @@ def _limit(group: Path) -> float:
     except (OSError, ValueError):
         return 0.0
     return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(period) else 0.0
+
+
+def _memory_left(group: Path) -> int | None:
+    """Bytes that a control group still allows; None where it sets no limit."""
+    for limit, used, files in _MEMORY:
+        with suppress(OSError, ValueError):  # not this version; or "max", which is no limit
+            most, now = (int((group / name).read_text(encoding="ascii")) for name in (limit, used))
+            return max(0, most - now + _counted(group, files))
+    return None
+
+
+def _counted(group: Path, what: str) -> int:
+    with suppress(OSError, ValueError):
+        for line in (group / "memory.stat").read_text(encoding="ascii").splitlines():
+            name, _, count = line.partition(" ")
+            if name == what:
+                return int(count)
+    return 0

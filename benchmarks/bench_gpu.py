@@ -1,6 +1,6 @@
 """What a GPU could do, what the forward passes reach, and what `predict` leaves of it, on JPEG files.
 
-    python -m benchmarks.bench_gpu --images DIR > benchmarks/results/gpu.md
+    python -m benchmarks.bench_gpu --images DIR
 
 For one backbone, batch and precision after another, in fresh processes, in turn:
 
@@ -13,7 +13,8 @@ For one backbone, batch and precision after another, in fresh processes, in turn
   files, making the network, and compiling it; *going* is what comes after the first batch, or the first unit of images.
 
 The second table has what threads of the processor decode and resize, and torchvision's decoder (nvJPEG on a
-GPU) beside it, with how far its pixels are from those that `predict` takes. Nothing is judged.
+GPU) beside it, with how far its pixels are from those that `predict` takes. Nothing is judged. The tables are printed,
+and written to `predict.md` in the folder of `make gpu`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import limited
 from benchmarks.bench_gpu_rates import Row, measured
 
 SYSTEM = "baseline_b3"
@@ -55,7 +56,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="threads that decode; the cores by default")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--output", type=Path, help="write the tables to this file too")
+    parser.add_argument(
+        "--output", type=Path, help="file of the tables; predict.md in the folder of make gpu without it"
+    )
+    parser.add_argument("--limit", type=int, default=1800, help="seconds for a process")
     parser.add_argument("--measure", nargs=3, metavar=("WHAT", "PRECISION", "0|1"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -69,9 +73,10 @@ def main() -> None:
         return
     try:
         from evaluate import predict  # noqa: F401
+        from reports.gpu import results
         from reports.pixels import made_up
         from zoo.errors import MelanomaZooError
-        from zoo.files import write
+        from zoo.files import make_folder, write
         from zoo.runtime import resolve
     except ModuleNotFoundError as error:
         # Not a failure of `make gpu`, which a machine may run that has little else than torch.
@@ -79,6 +84,7 @@ def main() -> None:
         return
     try:
         resolve(given.device)
+        output = given.output or results() / "predict.md"
         rows = wanted(given, fitting(given))
         with tempfile.TemporaryDirectory() as name:
             place = Path(name)
@@ -87,6 +93,7 @@ def main() -> None:
             sources = sorted(folder.glob("*.jpg")) if real else list(map(Path, made_up(place, 0)))
             if not sources:
                 sys.exit(f"{folder}: holds no .jpg file; name a folder of images")
+            make_folder(output.parent)
             copies(sources, given.count, place / "images")
             given.images = place / "images"
             found: dict[Row, list[dict[str, Any]]] = {row: [] for row in rows}
@@ -94,12 +101,12 @@ def main() -> None:
                 for row in rows if number == 0 else rows[:-1]:  # decoders once
                     found[row].append(fresh(row, given, place / f"kept-{number}"))
         text = report(found, given, real)
-        if given.output:
-            write(given.output, text)
+        write(output, text)
     except MelanomaZooError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     print(text, end="")
+    print(f"wrote {output}", file=sys.stderr)
 
 
 def fitting(given: argparse.Namespace) -> int:
@@ -131,14 +138,13 @@ def fresh(row: Row, given: argparse.Namespace, kept: Path) -> dict[str, Any]:
         value = row.batch if name == "batch" and row.batch else getattr(given, name)
         words += [] if value is None else [f"--{name}", str(value)]
     environment = {**os.environ, "MELANOMA_ZOO_CACHE": str(kept / "-".join(map(str, row)))}
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "benchmarks.bench_gpu", *words],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+    done = limited.run([sys.executable, "-m", "benchmarks.bench_gpu", *words], given.limit, env=environment)
+    if done.late:
+        return {"error": f"not done after {given.limit} s"}
+    if done.code:
+        last = done.err.strip().splitlines()[-1:] or [f"exit code {done.code}"]
         return {"error": last[0][:200]}
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.out.splitlines()[-1])
     print(*row, {key: value for key, value in answer.items() if value is not None}, file=sys.stderr)
     return answer
 
@@ -186,13 +192,15 @@ def _cells(
     answers: list[dict[str, Any]], key: str, base: list[dict[str, Any]], own: list[dict[str, Any]] | None
 ) -> str:
     """Batch, rate with its range, and its shares of two others."""
-    if failed := [answer["error"] for answer in answers if "error" in answer]:
-        return f"– | n/a ({failed[0].replace('|', '/')}) | – | –"
-    rates = [answer[key] for answer in answers if answer[key]]
+    failed = [answer["error"].replace("|", "/") for answer in answers if "error" in answer]
+    if len(failed) == len(answers):
+        return f"– | n/a ({failed[0]}) | – | –"
+    rates = [answer[key] for answer in answers if answer.get(key)]
     if not rates:
         return f"{_batches(answers)} | n/a (all images are one unit) | – | –"
     median = statistics.median(rates)
-    cells = f"{_batches(answers)} | {median:,.1f} ({min(rates):,.1f}–{max(rates):,.1f})"
+    lost = f" [{len(failed)} of {len(answers)} rounds failed: {failed[0]}]" if failed else ""
+    cells = f"{_batches(answers)} | {median:,.1f} ({min(rates):,.1f}–{max(rates):,.1f}){lost}"
     alike = not own or _batches(own) in ("", _batches(answers))
     # Where memory did not suffice for one of them, they are no longer of one batch.
     return f"{cells} | {_share(median, base)} | {_share(median, own) if alike else f'– (forward at {_batches(own or [])})'}"

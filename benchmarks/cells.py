@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -42,6 +43,7 @@ HOMES = {
 
 _CODE = (
     *sorted({home.partition(":")[0] for home in HOMES.values()}),
+    "benchmarks.allowance",
     "benchmarks.nvml",
     "benchmarks.others",
     "benchmarks.rapl",
@@ -187,6 +189,8 @@ def key(cell: Cell, machine: Machine, turn: int = 0, repeat: int = 0) -> str:
     fields["images"] = [_content(path) if (path := Path(image)).exists() else "" for image in cell.images]
     code = [_source(module) for module in (*_CODE, *_outside(cell))]
     about = [fields, packages, asdict(machine), turn, repeat, code]
+    if cell.variant.device == "cuda":  # Which of several GPUs it is.
+        about.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
     content = json.dumps(about, sort_keys=True, default=list)
     return f"{cell.kind}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 

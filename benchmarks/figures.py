@@ -259,6 +259,7 @@ def summed(row: Row, parts: Sequence[Row], passes: int) -> Row:
         samples=min(each.samples for each in parts),
         rounds=min(each.rounds for each in parts),
         flags=("summed", *dict.fromkeys(flag for each in parts for flag in each.flags)),
+        settings=all_of([each.settings for each in parts]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -84,13 +85,16 @@ def quick_latency(
 
 
 def _latencies(cells: Mapping[str, Cell], limit_s: int) -> Generator[tuple[str, Latency], None, None]:
-    """Asks one worker for all, or each its own where a worker cannot copy itself."""
-    items = list(cells.items())
-    for batch in [items] if worker.FORKS else [[item] for item in items]:
-        with worker.running(batch[0][1].variant.threads) as ask:
-            for name, cell in batch:
+    """Asks one worker as long as it lives, or for each network its own where a worker cannot copy itself."""
+    left = deque(cells.items())
+    while left:
+        with worker.running(left[0][1].variant.threads) as ask:
+            while left:
+                name, cell = left.popleft()
                 answer = ask(HOMES[cell.kind], cell.fields(), limit_s=limit_s, copy=True)
                 yield name, _latency(answer, cell.variant.device)
+                if answer.get("ended") or not worker.FORKS:
+                    break
 
 
 def _latency(answer: worker.Answer, device: str) -> Latency:

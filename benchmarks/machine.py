@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.allowance import cpu_quota, environment, usable_processors
+from benchmarks.allowance import cpu_quota, environment, usable_cores, usable_processors
 from benchmarks.results import Machine
 from zoo import runtime
 from zoo.processor import output as _output
@@ -49,7 +49,8 @@ def fingerprint() -> Machine:
 def default_threads() -> int:
     """As many threads as there are physical cores that this process may use, and time of them that it may have."""
     quota = cpu_quota()
-    return max(1, min(_cores(), usable_processors(), int(quota) if quota else _cores()))
+    cores = min(_cores(), usable_cores())
+    return max(1, min(cores, int(quota) if quota else cores))
 
 
 def differences(a: Machine, b: Machine) -> list[str]:

@@ -13,6 +13,7 @@ import msgspec
 import psutil
 
 from benchmarks import worker
+from benchmarks.allowance import memory_left
 from benchmarks.machine import default_threads
 from benchmarks.results import Operations
 from zoo import cache
@@ -81,8 +82,9 @@ def _key(member: Member, standard: bool) -> str:
 
 
 def _workers(networks: int) -> int:
-    memory = psutil.virtual_memory().available // _BYTES_PER_WORKER
-    return max(1, min(default_threads(), networks // _PER_WORKER, memory))
+    free, left = psutil.virtual_memory().available, memory_left()
+    memory = free if left is None else min(free, left)
+    return max(1, min(default_threads(), networks // _PER_WORKER, memory // _BYTES_PER_WORKER))
 
 
 def _counted(

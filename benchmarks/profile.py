@@ -198,10 +198,16 @@ def _sums(targets: Sequence[Target], rows: Sequence[Row], options: Options) -> l
 
 
 def fits(line: Line, seconds: float, options: Options) -> bool:
-    """Whether a protocol is measured as a whole: it takes little enough time, its networks little enough memory."""
+    """Whether a protocol is measured as a whole: it takes little enough time, its networks little enough memory.
+
+    Memory is asked for on a CPU only, where a process that fills it is killed, or the machine swaps. A GPU refuses
+    what does not fit into it, and the row is summed and says so.
+    """
+    if seconds > options.whole_s or line.cell.variant.device == "cuda":
+        return seconds <= options.whole_s
     weights = line.target.folds * sum(network.weight_bytes for network in line.target.networks)
     memory = available_memory()
-    return seconds <= options.whole_s and (memory is None or 2 * weights < memory)
+    return memory is None or 2 * weights < memory
 
 
 def _distinct(cells: Iterable[Cell], taker: Taker) -> list[Cell]:

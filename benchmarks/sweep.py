@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.allowance import memory_left
 from benchmarks.cells import Cell
 from benchmarks.figures import pass_ms
 from benchmarks.samples import CHOICE
@@ -103,7 +104,11 @@ def step_of(cell: Cell, batch: int) -> Cell:
 
 
 def available_memory() -> int | None:
-    """Bytes that processes here may still fill; None where the system does not say."""
+    """Bytes that processes here may still fill, by the machine and by control groups; None where nothing says it."""
+    return min((each for each in (_of_the_machine(), memory_left()) if each is not None), default=None)
+
+
+def _of_the_machine() -> int | None:
     try:
         found = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))
         return int(found[1]) << 10 if found else None

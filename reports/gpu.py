@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
+from benchmarks import limited
 from benchmarks.cells import PRECISIONS, SCENARIOS, Device, Precision, Scenario
 from benchmarks.machine import fingerprint, resolve
 from reports import base
@@ -29,6 +29,9 @@ from zoo.files import make_folder, write
 
 ROOT = Path(__file__).parents[1]
 _TESTS = (ROOT / "tests" / "test_cuda.py", ROOT / "tests" / "test_cuda_predict.py")
+_TESTS_S = 1800
+"""Seconds that they may take."""
+
 _PRECISIONS: dict[Device, tuple[Precision, ...]] = {"cuda": ("fp32", "tf32", "bf16"), "cpu": ("fp32", "bf16")}
 
 
@@ -37,6 +40,11 @@ def folder_name() -> str:
     machine = fingerprint()
     model = machine.gpus[0].partition(",")[0] if machine.gpus else machine.cpu
     return re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+
+
+def results() -> Path:
+    """The folder that everything is written to where no other is asked for."""
+    return ROOT / "reports" / "results" / folder_name()
 
 
 def cuda_tests(folder: Path) -> tuple[str, bool]:
@@ -63,12 +71,12 @@ def cuda_tests(folder: Path) -> tuple[str, bool]:
     command = [sys.executable, "-m", "pytest", *options, *map(str, _TESTS)]
     # Plug-ins of other packages are not needed, and may fail for want of what they need themselves.
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    done = subprocess.run(  # noqa: S603
-        command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False
-    )
-    write(folder / "cuda-tests.txt", done.stdout)
-    lines = done.stdout.strip().splitlines() or [done.stderr.strip() or "no output"]
-    return f"CUDA tests: {lines[-1].strip('= ')}", done.returncode != 0
+    done = limited.run(command, _TESTS_S, cwd=ROOT, env=environment)
+    write(folder / "cuda-tests.txt", done.out)
+    if done.late:
+        return f"CUDA tests: not done after {_TESTS_S} s", True
+    lines = done.out.strip().splitlines() or [done.err.strip() or "no output"]
+    return f"CUDA tests: {lines[-1].strip('= ')}", done.code != 0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -114,7 +122,7 @@ def main(
     images: Path | None, quick: bool, resume: bool, tests: bool, counts: Path, output: Path | None, limit_s: int,
 ) -> None:  # fmt: skip
     """Test and profile SYSTEMS (all by default) on a GPU."""
-    folder = output or ROOT / "reports" / "results" / folder_name()
+    folder = output or results()
     try:
         if images and not images.is_dir():
             raise InputError(f"--images {images}: there is no such folder")

@@ -264,7 +264,7 @@ def _resources(profile: Profile) -> list[Table]:
         ("Energy, J/image", _joules),
     ]
     notes = [
-        "Load: building the network with random weights and moving it to the device. Peak RSS: of a fresh "
+        "Load: building the network with its weights and moving it to the device. Peak RSS: of a fresh "
         "process; before the network: Python and torch alone. Memory and energy: of passes of their own, of the batch "
         "that the times were taken at.",
         "Energy: above that of the idle machine, whose power is the mean of what was read before and after; ±: what half "

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import clocks, figures
+from benchmarks.allowance import usable_processors
 from benchmarks.cells import Device, Engine, MemoryFormat, Precision, Scenario, Variant
 from benchmarks.estimate import Entry, together
 from benchmarks.estimate import plan as entries
@@ -87,7 +88,7 @@ def prepare(asked: Asked, *, planned: bool = False) -> tuple[Options, Taker]:
     Raises:
         InputError: The folder of images holds none, or one that cannot be read.
         MachineError: There is a folder of images and nothing to read them with, and no row could say so.
-        UsageError: There are fewer processors than threads.
+        UsageError: There are fewer processors that this process may use than threads.
     """
     folder = asked.readings or _cache()
     present: dict[Device, str] = {}
@@ -260,10 +261,10 @@ def _variants(asked: Asked, devices: Sequence[Device]) -> list[Variant]:
     everything = default_threads()
     numbers = asked.threads or (("all",) if asked.quick else ("1", "all"))
     threads = list(dict.fromkeys(everything if each == "all" else int(each) for each in numbers))
-    processors = fingerprint().logical_cores
+    processors = usable_processors()
     if max(threads) > processors:
         raise UsageError(
-            f"--threads {max(threads)}: this machine has {processors} processors; ask for no more"
+            f"--threads {max(threads)}: this process may use {processors} processor{'s' * (processors > 1)}; ask for no more"
         )
     ways: list[dict[str, Any]] = []
     for engine in asked.engines:

@@ -15,6 +15,9 @@ from zoo.errors import UsageError
 _PER_SECOND = ("throughput", "end-to-end")
 """Scenarios whose figure is images per second; more is better."""
 
+_APART = ("GPU", "cuDNN", "CPU capability", "allocator")
+"""Settings beside a row that decide its speed, and that the machine does not tell."""
+
 
 def headline(row: Row) -> float | None:
     """The figure that a row is about: images per second, or milliseconds."""
@@ -62,14 +65,16 @@ def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
         UsageError: They are of different machines; the message names the fields that differ.
     """
     refuse_others(*(profile.machine for profile in profiles.values()))
-    groups: dict[tuple[str, str, str, str, bool], list[Row]] = {}
+    groups: dict[tuple[str, str, str, tuple[str, ...], int | None, bool], list[Row]] = {}
     whose: dict[int, str] = {}
     for name, profile in profiles.items():
         for row in filter(headline, profile.rows):
             # Files of other images take other times, and short measurements are no match for whole ones.
             images = profile.images_sha256 if row.scenario == "end-to-end" else ""
-            gpu = row.settings.get("GPU", "")  # one of several in this machine, not all alike
-            groups.setdefault((row.scenario, variant(row), images, gpu, profile.quick), []).append(row)
+            settings = tuple(row.settings.get(each, "") for each in _APART)
+            asked = row.batch_asked if row.scenario in _PER_SECOND else None
+            group = (row.scenario, variant(row), images, settings, asked, profile.quick)
+            groups.setdefault(group, []).append(row)
             whose[id(row)] = name
     several = len(profiles) > 1
     found = [
@@ -86,7 +91,8 @@ def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
             ("Scenario", "Variant", "Place", "Network", *(["Of"] if several else []), "ms or images/s"),
             tuple(found),
             (
-                "Networks share a place where their figures differ by no more than the larger of their spreads.",
+                "Networks share a place where their figures differ by no more than the larger of their spreads. Those "
+                "with another GPU, cuDNN, instruction set, allocator, other images or another batch asked for are ranked apart.",
             ),
             align="llrl" + "l" * several + "r",
         )
@@ -161,7 +167,7 @@ def repeats(profiles: Sequence[Profile]) -> Table:
     runs = [f"Run {index}" for index in range(1, len(profiles) + 1)]
     notes = [
         "Milliseconds, or images per second. Within: each repeat lies within the spread that run 1 stated, of its time per image; "
-        "where nothing but chance tells rounds apart, 95 of 100 repeats do. Pairs: each run by the spread of each other.",
+        "where nothing but chance tells rounds apart, about 94 of 100 repeats do. Pairs: each run by the spread of each other.",
     ]
     if any(profile.rounds < 2 for profile in profiles):
         notes.append("One round per run: the spread is that within a process, and says nothing of a repeat.")

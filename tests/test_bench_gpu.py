@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import bench_gpu, bench_gpu_rates
+from benchmarks import bench_gpu, bench_gpu_rates, limited
 from benchmarks.bench_gpu_rates import Row
 from evaluate.images import decode
+from reports import gpu
 
 ROOT = Path(__file__).parents[1]
 SYSTEM = "timm:test_efficientnet,size=48"
@@ -139,6 +141,57 @@ def test_what_failed_is_a_row_that_says_why(given: Callable[..., argparse.Namesp
     assert "| bf16 | predict, going, compiled | 8 | n/a (all images go through at once) | – | – |" in text
     assert "| tf32 | predict, going, compiled | 8 | 90.0 (90.0–90.0) | 0.90 | 0.90 |" in text
     assert "Decoders: n/a (no torchvision)." in text
+
+
+def test_a_round_that_failed_costs_no_other(given: Callable[..., argparse.Namespace]) -> None:
+    asked = given(rounds=3, no_compile=True, precisions=["bf16"])
+    rows = bench_gpu.wanted(asked, 8)
+    found = {row: [{"rate": 100.0, "going": 90.0, "batch": 8}] * 3 for row in rows}
+    good = {"rate": 40.0, "going": None, "batch": 8}
+    found[rows[2]] = [good, {"error": "no | memory"}, {**good, "rate": 60.0}]
+    found[rows[-1]] = [{"error": "no torchvision"}]
+    assert rows[2].what == "predict"
+    text = bench_gpu.report(found, asked, real=True)
+    assert (
+        "| predict, whole | 8 | 50.0 (40.0–60.0) [1 of 3 rounds failed: no / memory] | 0.50 | 0.50 |" in text
+    )
+
+
+def test_a_process_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    inner = f"import time; open({str(begun)!r}, 'w').close(); time.sleep(600)"
+    code = (
+        "import subprocess, sys, time\nprint('so far', flush=True)\n"
+        f"subprocess.Popen([sys.executable, '-c', {inner!r}])\ntime.sleep(600)"
+    )
+    before = time.monotonic()
+    done = limited.run([sys.executable, "-c", code], 10)
+    assert done.late
+    assert done.code < 0
+    assert done.out == "so far\n", "all are ended that hold the pipe"
+    assert begun.exists()
+    assert time.monotonic() - before < 300
+    asked = limited.run([sys.executable, "-c", "import sys; print('ä'); sys.exit('no')"], 100)
+    assert (asked.code, asked.err, asked.late) == (1, "no\n", False)
+
+
+def test_a_row_that_takes_too_long_says_so(given: Callable[..., argparse.Namespace], tmp_path: Path) -> None:
+    asked = given(images=tmp_path, workers=None, limit=0.01)
+    row = Row("forward", "bf16", False, 8)
+    assert bench_gpu.fresh(row, asked, tmp_path) == {"error": "not done after 0.01 s"}
+
+
+def test_its_tables_lie_in_the_folder_of_make_gpu(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    monkeypatch.setattr(bench_gpu, "fresh", lambda *_: {"error": "not measured"})
+    words = ["--device", "cpu", "--system", SYSTEM, "--images", str(photographs), "--count", "2"]
+    monkeypatch.setattr(sys, "argv", ["bench_gpu", *words])
+    bench_gpu.main()
+    (written,) = (tmp_path / "reports" / "results" / gpu.folder_name()).iterdir()
+    assert written.name == "predict.md"
+    assert written.read_text() == capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("views", "batch", "fits"), [(1, 256, 16), (8, 256, 128), (1, 8, 8)])

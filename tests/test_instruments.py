@@ -16,7 +16,12 @@ import pytest
 import torch
 from torch import nn
 
+<<<<<<< HEAD
 from benchmarks import ceilings, energy, memory, nvml, rapl
+=======
+from benchmarks import energy, memory, nvml, rapl
+from benchmarks import others as others_module
+>>>>>>> mend4b
 from benchmarks.cells import Cell, Variant
 from benchmarks.drift import measure as drift
 from benchmarks.memory import peak_rss
@@ -508,3 +513,32 @@ def test_other_processes_are_counted_and_this_one_is_not() -> None:
         busy.wait()
     assert found is not None
     assert found > 0.3 / (os.cpu_count() or 1) / 2
+
+
+@pytest.mark.parametrize(
+    ("allowed", "share"),
+    [({3, 40}, 0.75), (set(range(64)), 1.5 / 64), ({5, 6}, 0.0), ({3, 99}, 1.5 / 64)],
+    ids=["contended", "all", "idle", "a container's own numbers"],
+)
+def test_others_are_counted_on_the_processors_that_may_be_used(
+    allowed: set[int], share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 10 s others take all of processor 3 and half of processor 40, of 64."""
+    tick = os.sysconf("SC_CLK_TCK")
+
+    def told(seconds: int) -> str:
+        busy = {number: seconds * tick * {3: 2, 40: 1}.get(number, 0) // 2 for number in range(64)}
+        counts = [("cpu", sum(busy.values())), *((f"cpu{number}", each) for number, each in busy.items())]
+        return "".join(f"{name} {each} 0 0 77 0 0 0 0 0 0\n" for name, each in counts) + "intr 1 2\n"
+
+    now = 100.0
+    monkeypatch.setattr(others_module, "STAT", tmp_path / "stat")
+    monkeypatch.setattr(others_module, "_own_s", lambda: 0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    (tmp_path / "stat").write_text(told(0))
+    others = Others()
+    (tmp_path / "stat").write_text(told(10))
+    now = 110.0
+    assert others.share() == pytest.approx(share)

@@ -14,6 +14,7 @@ import pytest
 from benchmarks import allowance, clocks, machine
 from benchmarks.machine import default_threads, differences, fingerprint
 from benchmarks.results import Machine
+from benchmarks.sweep import available_memory
 
 ROOT = Path(__file__).parents[1]
 
@@ -121,6 +122,19 @@ def test_a_process_that_is_bound_to_a_processor_says_so_and_takes_one_thread() -
         assert each not in said
 
 
+def test_what_packages_set_when_they_are_imported_tells_no_machines_apart() -> None:
+    code = (
+        "import os\nfrom benchmarks.allowance import environment\nbefore = environment(os.environ)\n"
+        "import sklearn\nprint(os.environ['KMP_INIT_AT_FORK'], environment(os.environ) == before)"
+    )
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("KMP_")}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=plain)  # fmt: skip
+    assert run.stdout == "FALSE True\n"
+    lazy, eager = ({"CUDA_MODULE_LOADING": each} for each in ("LAZY", "EAGER"))
+    assert allowance.environment(lazy) == allowance.environment({"MKL_ROOT": "mkl"}) == ()
+    assert allowance.environment(eager) == ("CUDA_MODULE_LOADING=EAGER",)
+
+
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float | None]:
     """What the quota is where control groups have some files."""
@@ -164,12 +178,75 @@ def test_a_quota_is_the_smallest_of_all_control_groups(
     assert groups(own, **files) == quota
 
 
+@pytest.mark.parametrize(
+    ("own", "files", "left"),
+    [
+        ("0::/", {}, None),
+        ("0::/", {"memory.max": "max", "memory.current": "5"}, None),
+        ("0::/", {"memory.max": "1000", "memory.current": "300"}, 700),
+        (
+            "0::/",
+            {"memory.max": "1000", "memory.current": "900", "memory.stat": "file 500\ninactive_file 400"},
+            500,
+        ),
+        ("0::/", {"memory.max": "1000", "memory.current": "1200"}, 0),
+        (
+            "0::/outer/inner",
+            {"outer/memory.max": "1000", "outer/memory.current": "900", "outer/inner/memory.max": "500",
+             "outer/inner/memory.current": "100"},
+            100,
+        ),
+        (
+            "4:cpu:/\n3:memory:/",
+            {"memory/memory.limit_in_bytes": "1000", "memory/memory.usage_in_bytes": "400",
+             "memory/memory.stat": "total_inactive_file 50"},
+            650,
+        ),
+        ("4:cpu:/", {"cpu/memory.max": "10", "cpu/memory.current": "1"}, None),
+    ],
+)  # fmt: skip
+def test_memory_is_what_the_narrowest_control_group_leaves(
+    own: str, files: dict[str, str], left: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files.items():
+        file = tmp_path / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content + "\n")
+    (tmp_path / "own").write_text(own + "\n")
+    monkeypatch.setattr(allowance, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(allowance, "OWN_CGROUPS", tmp_path / "own")
+    assert allowance.memory_left() == left
+    if left is None:
+        assert (available_memory() or 10**9) > 1000, "that of the machine"
+    else:
+        assert available_memory() == left
+
+
 def test_threads_fit_into_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_cores", lambda: 64)
-    monkeypatch.setattr(machine, "usable_processors", lambda: 64)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 64)
     for quota, threads in ((2.5, 2), (0.5, 1), (0.0, 64), (None, 64), (100.0, 64)):
         monkeypatch.setattr(machine, "cpu_quota", lambda quota=quota: quota)
         assert default_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("allowed", "threads"), [({0, 8}, 1), ({0, 1}, 2), ({0, 1, 8, 9}, 2), (set(range(16)), 8)]
+)
+def test_hardware_threads_of_one_core_are_one_thread(
+    allowed: set[int], threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(16):
+        folder = tmp_path / f"cpu{number}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{number % 8},{number % 8 + 8}\n")
+    monkeypatch.setattr(allowance, "CPUS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
+    monkeypatch.setattr(machine, "_cores", lambda: 8)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: 0.0)
+    assert default_threads() == threads
+    monkeypatch.setattr(allowance, "CPUS", tmp_path / "nowhere")
+    assert allowance.usable_cores() == len(allowed), "where nothing tells which share a core"
 
 
 def test_a_system_without_control_groups_has_no_quota(

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import psutil
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 import zoo
 from benchmarks import Operations, count, count_all
+from benchmarks import operations as counting
 from benchmarks.explain import FVCORE_FAMILY, UNEXPLAINED, exclusive
 from zoo.card import Attention, Member, Metadata
 from zoo.errors import CardError, InputError
@@ -297,3 +299,11 @@ def test_the_family_of_fvcore_is_what_it_counts_of_it() -> None:
     analysis = FlopCountAnalysis(network, torch.zeros(1, 3, 64, 64)).unsupported_ops_warnings(False)
     family = sum(n for operator, n in analysis.by_operator().items() if operator in FVCORE_FAMILY)
     assert family == count(member("tf_efficientnet_b0")).macs
+
+
+def test_no_more_workers_than_control_groups_leave_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "default_threads", lambda: 64)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 40))
+    for left, workers in ((0, 1), (13 << 30, 3), (None, 64)):
+        monkeypatch.setattr(counting, "memory_left", lambda left=left: left)
+        assert counting._workers(1000) == workers

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from click.testing import CliRunner, Result
 
 import cli
 import zoo
+from benchmarks import figures
 from benchmarks.cells import Variant
 from benchmarks.lines import Network, Options, Target, lines
 from benchmarks.machine import fingerprint
@@ -115,6 +117,12 @@ def test_an_engine_is_a_row(counts: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert other.ms
     assert 0 < other.drift < 1e-5
     assert "onnxruntime" in done.stdout
+
+
+def test_threads_that_affinity_leaves_no_processor_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    with pytest.raises(UsageError, match=r"^--threads 2: this process may use 1 processor; ask for no more$"):
+        profiling._variants(profiling.Asked(threads=("1", "2")), ["cpu"])
 
 
 def test_each_engine_is_asked_for_what_it_can() -> None:
@@ -440,6 +448,7 @@ def test_repeats_of_one_round_say_that_they_were_promised_nothing() -> None:
     quick = [replace(profile_of(made(10.0)), rounds=1, quick=True)] * 2
     assert any("says nothing of a repeat" in note for note in repeats(quick).notes)
     assert not any("says nothing of a repeat" in note for note in repeats([profile_of(made(10.0))] * 2).notes)
+    assert "about 94 of 100 repeats do" in repeats(quick).notes[0]
 
 
 def test_a_plan_lists_every_cell_and_measures_nothing(monkeypatch: pytest.MonkeyPatch, counts: Path) -> None:
@@ -525,7 +534,7 @@ def test_a_plan_makes_no_images(counts: Path, tmp_path: Path, monkeypatch: pytes
     ("words", "said"),
     [
         (("--threads", "0"), "'0' is not one of all,N"),
-        (("--threads", "99999"), "--threads 99999: this machine has"),
+        (("--threads", "99999"), "--threads 99999: this process may use"),
         (("--scenario", "speed"), "'speed' is not one of latency,throughput,end-to-end"),
         (("--precision", "fp32,fp8"), "'fp8' is not one of fp32,tf32,bf16,fp16"),
         (("tiny", "--member", "third"), "tiny has no member 'third'; its members are: 0 first, 1 second"),
@@ -802,6 +811,37 @@ def test_gpus_of_other_models_are_not_ranked_together() -> None:
     assert [row[2:4] for row in table.rows] == [("1", "A"), ("2", "A2")]
 
 
+@pytest.mark.parametrize("name", ["cuDNN", "CPU capability", "allocator"])
+def test_rows_of_other_settings_are_not_ranked_together(name: str) -> None:
+    one, other, same = (
+        made(ms, title=title, settings={name: value})
+        for ms, title, value in ((1.0, "A", "x"), (2.0, "B", "y"), (3.0, "C", "x"))
+    )
+    (table,) = ranking({"this run": profile_of(one, other, same)})
+    assert [row[2:4] for row in table.rows] == [("1", "A"), ("2", "C")]
+
+
+def test_rates_are_ranked_beside_those_of_the_same_batch_asked_for() -> None:
+    def both(scenario: str, *asked: int | None) -> dict[str, Profile]:
+        rows = (made(10.0, scenario=scenario, batch=8, batch_asked=each) for each in asked)
+        return {str(place): profile_of(row) for place, row in enumerate(rows)}
+
+    assert ranking(both("throughput", None, 8)) == []
+    assert ranking(both("throughput", 8, 16)) == []
+    assert len(ranking(both("throughput", 8, 8))) == 1
+    assert len(ranking(both("throughput", None, None))) == 1
+    assert len(ranking(both("latency", None, 1))) == 1
+
+
+def test_a_protocol_that_was_summed_is_ranked_beside_one_that_was_measured() -> None:
+    settings = {"allocator": "default"}
+    part = made(10.0, settings=settings)
+    total = figures.summed(made(None, scenario="protocol"), [part, part], passes=8)
+    whole = made(150.0, title="B", scenario="protocol", settings=settings)
+    (table,) = ranking({"this run": profile_of(total, whole)})
+    assert [row[2:4] for row in table.rows] == [("1", "B"), ("2", "A")]
+
+
 _WITHOUT = """
 import sys
 from importlib.machinery import PathFinder
@@ -869,21 +909,50 @@ def test_make_gpu_times_image_files(counts: Path, tmp_path: Path, given: bool, d
     assert (found.images, found.images_real) == ((3, True) if given else (16, False))
 
 
-def test_make_gpu_hands_images_to_both_programs() -> None:
+@pytest.fixture
+def made_gpu(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """Runs `make gpu` with a program in the place of Python: make's exit code, and the arguments of each call."""
     make = shutil.which("make")
     if not make:
         pytest.skip("needs make")
+    log, python = tmp_path / "log", tmp_path / "python"
 
-    def planned(*words: str) -> list[str]:
-        said = subprocess.run([make, "-n", "gpu", "PYTHON=python3", *words], capture_output=True, text=True, check=True, cwd=ROOT)  # fmt: skip
-        return [line for line in said.stdout.splitlines() if " -m " in line]
+    def go(*words: str, code: int = 0) -> tuple[int, list[str]]:
+        log.write_text("")
+        python.write_text(
+            f"#!/bin/sh\nprintf '%s|' \"$@\" >> {log}; echo >> {log}\n"
+            f'if [ "$2" = reports.gpu ]; then exit {code}; fi\n'
+        )
+        python.chmod(0o755)
+        done = subprocess.run([make, "gpu", f"PYTHON={python}", *words], capture_output=True, text=True, check=False, cwd=ROOT)  # fmt: skip
+        return done.returncode, log.read_text().splitlines()
 
-    assert [line.split() for line in planned()] == [
-        ["python3", "-m", "reports.gpu"], ["python3", "-m", "benchmarks.bench_gpu"],
-    ]  # fmt: skip
-    assert [line.partition("-m ")[2] for line in planned("IMAGES=some images", "ARGS=--quick")] == [
-        'reports.gpu --images "some images" --quick', 'benchmarks.bench_gpu --images "some images" ',
-    ]  # fmt: skip
+    return go
+
+
+def test_make_gpu_hands_images_to_both_programs(made_gpu: Callable[..., tuple[int, list[str]]]) -> None:
+    assert made_gpu() == (0, ["-m|reports.gpu|", "-m|benchmarks.bench_gpu|"])
+    assert made_gpu("IMAGES=some images", "ARGS=--quick", "BENCH_ARGS=--batch 8") == (
+        0,
+        ["-m|reports.gpu|--images|some images|--quick|", "-m|benchmarks.bench_gpu|--images|some images|--batch|8|"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "programs"), [(1, 2), (4, 1), (130, 1)])
+def test_make_gpu_goes_on_where_a_cuda_test_failed_and_fails_all_the_same(
+    made_gpu: Callable[..., tuple[int, list[str]]], code: int, programs: int
+) -> None:
+    failed, called = made_gpu(code=code)
+    assert failed
+    assert len(called) == programs
+
+
+def test_cuda_tests_that_hang_are_ended_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "test_hangs.py").write_text("import time\n\ndef test_hangs():\n    time.sleep(600)\n")
+    monkeypatch.setattr(gpu, "_TESTS", (tmp_path / "test_hangs.py",))
+    monkeypatch.setattr(gpu, "_TESTS_S", 1)
+    assert gpu.cuda_tests(tmp_path) == ("CUDA tests: not done after 1 s", True)
+    assert (tmp_path / "cuda-tests.txt").exists()
 
 
 @pytest.mark.slow

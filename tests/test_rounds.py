@@ -141,6 +141,9 @@ def test_a_protocol_whose_networks_fill_the_memory_is_summed() -> None:
     assert fits(replace(line, target=replace(large, folds=4)), 0.4, Options())
     assert fits(profiling.protocol_line(SHORT, Variant(), Options()), 20.0, Options())
     assert not fits(profiling.protocol_line(SHORT, Variant(), Options()), 20.1, Options())
+    on_a_gpu = profiling.protocol_line(large, Variant(device="cuda"), Options())
+    assert fits(on_a_gpu, 0.4, Options()), "whose memory is not that of the machine"
+    assert not fits(on_a_gpu, 20.1, Options())
     (row,) = (row for row in profiled(Taker(), large)[0] if row.scenario == "protocol")
     assert (row.how, row.flags) == ("summed", ("summed",))
 

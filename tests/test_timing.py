@@ -105,12 +105,40 @@ def test_one_failure_costs_one_figure(
     del sys.modules["odd_builders"]
 
 
+<<<<<<< HEAD
 def test_a_latency_has_all_flags_of_its_reading() -> None:
     reading = {"samples_ms": [1.0, 1.0], "first_ms": 2.0, "load_ms": 3.0, "others": 0.0, "settings": {}}
     gpu = {"throttled": ["power cap"], "shared": True}
     found = _latency({"result": {**reading, "settled": False, "gpu": gpu}}, "cuda")
     assert found.flags == ("quick", "not warm", "busy", "throttled: power cap")
     assert _latency({"result": {**reading, "settled": True, "gpu": {}}}, "cpu").flags == ("quick",)
+=======
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from torch import nn
+
+died, main = Path(__file__).with_name("died"), getattr(sys.modules["__main__"], "__spec__", None)
+if main and main.name == "benchmarks.worker" and not died.exists():
+    died.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def small(member):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * member.size**2, 2))
+"""
+
+
+def test_a_worker_that_dies_itself_costs_one_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dying_builder.py").write_text(DYING)
+    monkeypatch.syspath_prepend(tmp_path)
+    import dying_builder  # type: ignore[import-not-found]
+
+    members = [called(name) for name in ("first", "second", "third")]
+    first, *others = quick_latency(members, dying_builder.small, device="cpu", threads=1)
+    assert first.error == "ended by SIGKILL (out of memory?)"
+    assert all(each.median_ms and not each.error for each in others)
+    del sys.modules["dying_builder"]
+>>>>>>> mend4b
 
 
 def test_a_builder_that_no_other_process_can_import_is_said_to_be_one() -> None:
