@@ -158,6 +158,41 @@ def test_rows_go_to_the_device_in_their_order_and_come_back() -> None:
     assert transfers.back(torch.stack(there))().tolist() == np.concatenate(arrays).tolist()
 
 
+class Shapes(Plain):
+    """Notes the batches that it is given."""
+
+    def __init__(self, features: int = 0) -> None:
+        super().__init__(features)
+        self.seen: list[int] = []
+
+    def forward(self, image: torch.Tensor, *metadata: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(image))
+        return super().forward(image, *metadata)
+
+
+@pytest.mark.parametrize("features", [0, 5])
+def test_where_batches_have_one_shape_all_are_filled_up_to_it(
+    features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, without a compiler."""
+    assert module.ONE_SHAPE == {"cpu": False, "cuda": True}
+    monkeypatch.setattr(module, "prepare", lambda network, *_: network)
+    given, told = images(13), rows(13, features) if features else None
+    expected = ready(features)(given, VIEWS[:1], told)
+    monkeypatch.setitem(module.ONE_SHAPE, "cpu", True)
+    torch.manual_seed(0)
+    network = Shapes(features).eval()
+    found = Forward(network, member(features), device="cpu", precision="fp32", batch_size=8)
+    for count in (13, 1, 8):
+        few = found(given[:count], VIEWS[:1], None if told is None else told[:count])
+        assert [each.shape for each in few] == [(1, 3)] * count
+        assert np.abs(np.stack(few) - np.stack(expected[:count])).max() < 1e-5
+    assert network.seen == [8] * 4
+    monkeypatch.setattr(compiling, "forget", lambda: True)
+    found.streams = 1
+    assert not found._others_freed(), "what is compiled is none of its own"
+
+
 @pytest.mark.parametrize("features", [0, 5])
 def test_compiled_results_are_those_of_the_network(compiler: Counter[str], features: int) -> None:
     """13 views in batches of 8: the second is filled up with three more, which nobody sees."""
