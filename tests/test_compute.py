@@ -146,7 +146,7 @@ def test_what_comes_after_is_decoded_before_this_is_computed_and_not_again(
     assert decodes[-8:] == [image.path.name for image in test_set.images[2 * SHARD :]]
 
 
-@pytest.mark.parametrize("count", [1, 16, 40, 1000])
+@pytest.mark.parametrize("count", [1, 16, 40, 48, 64, 1000])
 def test_a_batch_filled_across_units_gives_each_unit_its_own(
     count: int, small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +159,7 @@ def test_a_batch_filled_across_units_gives_each_unit_its_own(
     calls = Calls(monkeypatch)
     found = list(Computer(1)(work))
     assert [each.unit.name for each in found] == [each.unit.name for each in expected]
-    assert calls.count("begin") == 2 * {1: 3, 16: 3, 40: 2, 1000: 1}[count]
+    assert calls.count("begin") == 2 * {1: 3, 16: 3, 40: 3, 48: 2, 64: 2, 1000: 1}[count]
     for one, other in zip(found, expected, strict=True):
         assert one.result
         assert other.result
@@ -168,6 +168,31 @@ def test_a_batch_filled_across_units_gives_each_unit_its_own(
         assert one.result.took
         assert one.result.took.seconds > 0
     assert [each.result.took.loading > 0 for each in found] == [True, False, False] * 2
+
+
+@pytest.mark.parametrize(("height", "begun"), [(12, 2), (16, 1)])
+def test_units_of_crops_fill_a_batch_by_the_crops_that_there_are(
+    height: int, begun: int, small_system: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to ten crops: five of an image of 16×12 pixels, and one of a square."""
+    random = np.random.default_rng(0)
+    (tmp_path / "cut").mkdir()
+    for number in range(40):
+        Image.fromarray(random.integers(0, 256, (height, 16, 3), np.uint8)).save(
+            tmp_path / "cut" / f"I_{number:02d}.png"
+        )
+    own = small_system(folds=1)
+    seen = msgspec.structs.replace(own.views, transforms=("identity",), crops=10)
+    how = msgspec.structs.replace(HOW, batch_size=160)
+    work = portions(every(msgspec.structs.replace(own, views=seen), read_test_set(tmp_path / "cut"), how), 1)
+    expected = probabilities(list(Computer(1)(work)))
+    monkeypatch.setitem(compute.TOGETHER, "cpu", True)
+    calls = Calls(monkeypatch)
+    found = probabilities(list(Computer(1)(work)))
+    assert calls.count("begin") == begun
+    assert list(found) == list(expected)
+    both = [np.concatenate(list(each.values())) for each in (found, expected)]
+    assert np.abs(both[0] - both[1]).max() < 1e-6
 
 
 def test_the_next_network_is_made_while_this_one_computes(
