@@ -193,7 +193,8 @@ class Computer:
             self._loading = time.perf_counter() - begun
         found = self._last[1]
         if isinstance(found, Exception):
-            raise found
+            # Its traceback would grow by each unit that it is raised for, and hold the pixels of all.
+            raise found.with_traceback(None)
         return found
 
     def _make(self, wanted: Network) -> None:

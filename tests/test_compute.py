@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import traceback
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +22,7 @@ from evaluate import compute, decoding, timings
 from evaluate.compute import Computed, Computer
 from evaluate.forward import Forward
 from evaluate.jobs import untrained
+from evaluate.launchers.base import finished
 from evaluate.portions import portions
 from evaluate.stores import Store
 from evaluate.testset import TestSet, read_test_set
@@ -260,6 +264,51 @@ def test_a_unit_that_fails_takes_no_other_with_it(
     found = list(Computer(1)(work))
     assert [bool(each.error) for each in found] == [False, True, False] * 2
     assert all("does not like white images" in str(each.error) for each in found if each.error)
+
+
+class Pixels(np.ndarray):
+    """An array that can be watched."""
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_an_error_that_was_told_holds_no_pixels(
+    chained: bool, small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Pixels]] = []
+
+    def ended() -> None:
+        pixels = np.zeros(3).view(Pixels)
+        held.append(weakref.ref(pixels))
+        raise MachineError(f"no memory for {len(pixels)}")
+
+    def broken(own: Forward, *given: Any) -> Any:
+        try:
+            ended()
+        except MachineError as error:
+            if not chained:
+                raise
+            raise MachineError("too large") from error
+
+    monkeypatch.setattr(Forward, "start", broken)
+    computed = list(Computer(1)(portions(every(small_system(), test_set), 1)))
+    assert len(held) == len(computed) == 6
+    told = list(finished(computed))
+    assert all(each.failure for each in told)
+    gc.collect()
+    assert not [each for each in held if each() is not None]
+
+
+def test_an_error_of_a_network_does_not_grow_by_the_units_that_it_is_told(
+    small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any) -> Any:
+        raise MachineError("no such file")
+
+    monkeypatch.setattr(compute, "network", missing)
+    found = list(Computer(1)(portions(every(small_system(folds=1), test_set), 1)))
+    assert len({id(each.error) for each in found}) == 1
+    assert found[0].error
+    assert len(list(traceback.walk_tb(found[0].error.__traceback__))) == 2, "of the last unit alone"
 
 
 def test_an_error_that_shows_when_a_result_is_waited_for_is_the_units(
