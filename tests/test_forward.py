@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from evaluate import forward as module
+from evaluate import transfers
 from evaluate.forward import Forward
 from evaluate.transfers import Transfers
 from zoo import compiling
@@ -151,11 +152,24 @@ def test_what_waits_keeps_nothing_of_the_network() -> None:
 
 
 def test_rows_go_to_the_device_in_their_order_and_come_back() -> None:
-    transfers = Transfers("cpu")
+    copies = Transfers("cpu")
     arrays = [np.arange(6, dtype=np.float32).reshape(-1, 2), np.array([[8, 9]], np.float32)]
-    there = transfers.there(arrays)
+    there = copies.there(arrays)
     assert [row.tolist() for row in there] == [[0, 1], [2, 3], [4, 5], [8, 9]]
-    assert transfers.back(torch.stack(there))().tolist() == np.concatenate(arrays).tolist()
+    assert copies.back(torch.stack(there))().tolist() == np.concatenate(arrays).tolist()
+
+
+def test_networks_that_come_one_after_another_have_one_stream_of_a_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[int, ...]] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda *given: made.append(given))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: device)
+    transfers._stream.cache_clear()
+    for device in (0, 0, 1, 0):  # noqa: B007 (read by what stands for torch)
+        Transfers("cuda")
+    transfers._stream.cache_clear()
+    assert made == [(0,), (1,)]
 
 
 class Shapes(Plain):
