@@ -148,6 +148,17 @@ class Forward:
         Raises:
             MachineError: Memory does not suffice for a single view.
         """
+        try:
+            return self._started(images, views, features)
+        except (RuntimeError, MemoryError) as error:
+            # What is copied and put together has no room: smaller batches would not help.
+            if not out_of_memory(error):
+                raise
+            raise self._too_large() from error
+
+    def _started(
+        self, images: Sequence[Pixels], views: Sequence[str], features: npt.NDArray[np.float32] | None
+    ) -> Logits:
         import torch
 
         counts = [len(crops) * len(views) for crops in images]

@@ -172,6 +172,29 @@ def test_networks_that_come_one_after_another_have_one_stream_of_a_device(
     assert made == [(0,), (1,)]
 
 
+@pytest.mark.parametrize("where", ["there", "back"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory"),  # of pinned memory
+    ],
+)
+def test_memory_that_ends_outside_of_a_pass_is_one_line_too(
+    where: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: Any) -> Any:
+        raise error
+
+    found = ready()
+    monkeypatch.setattr(Transfers, where, ended)
+    with pytest.raises(MachineError, match="plain: memory does not suffice for one image of 16 px on cpu"):
+        found(images(2), VIEWS[:1])
+    monkeypatch.setattr(Transfers, where, lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        found(images(2), VIEWS[:1])
+
+
 class Shapes(Plain):
     """Notes the batches that it is given."""
 
