@@ -10,7 +10,7 @@ For one backbone, batch and precision after another, in fresh processes, in turn
   images of 40 passes over their time, each waited for. TensorFloat-32 is on for tf32 alone, in all rows.
 * forward: the network as `predict` runs it, by the same loop; then under `torch.compile`.
 * predict: from files to probabilities, with random weights. *Whole* is everything, with reading and checking the
-  files, making the network, and compiling it; *going* is what comes after the first batch, or the first unit of images.
+  files, making the network, and compiling it; *going* is what comes after the first batch.
 
 The second table has what threads of the processor decode and resize, and torchvision's decoder (nvJPEG on a
 GPU) beside it, with how far its pixels are from those that `predict` takes. Nothing is judged. The tables are printed,
@@ -34,6 +34,9 @@ from benchmarks.bench_gpu_rates import Row, measured
 
 SYSTEM = "baseline_b3"
 
+COUNT = {"cuda": 8192, "cpu": 1024}
+"""Files by default: a quick GPU is through with a thousand in less than a second."""
+
 
 def copies(sources: Sequence[Path], count: int, folder: Path) -> None:
     """So many different files of some JPEG images: bytes that no decoder reads stand behind each."""
@@ -47,7 +50,9 @@ def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder of JPEG files; made-up ones without it")
-    parser.add_argument("--count", type=int, default=1024, help="files; given ones are repeated")
+    parser.add_argument(
+        "--count", type=int, help="files, 8192 by default, 1024 on a CPU; given ones are repeated, each a file of its own"
+    )  # fmt: skip
     parser.add_argument("--system", default=SYSTEM, help="whose first network is taken")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--views", type=int, default=1, help="the first views of the published sequence")
@@ -61,7 +66,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=int, default=1800, help="seconds for a process")
     parser.add_argument("--measure", nargs=3, metavar=("WHAT", "PRECISION", "0|1"), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.count = given.count or COUNT[given.device]
+    return given
 
 
 def main() -> None:
@@ -110,13 +117,14 @@ def main() -> None:
 
 
 def fitting(given: argparse.Namespace) -> int:
-    """Views that `predict` passes at a time: what is asked for, or all of one unit where those are fewer."""
+    """Views that `predict` passes at a time: what is asked for; on a CPU all of one unit where those are fewer."""
     import zoo
+    from evaluate.compute import TOGETHER
     from evaluate.jobs import untrained
     from evaluate.units import SHARD
 
     job = untrained(zoo.card(given.system), 0, folds=[0], number_of_views=given.views)
-    return min(given.batch, SHARD * job.card.views.distinct)
+    return given.batch if TOGETHER[given.device] else min(given.batch, SHARD * job.card.views.distinct)
 
 
 def wanted(given: argparse.Namespace, batch: int) -> list[Row]:
@@ -197,7 +205,7 @@ def _cells(
         return f"– | n/a ({failed[0]}) | – | –"
     rates = [answer[key] for answer in answers if answer.get(key)]
     if not rates:
-        return f"{_batches(answers)} | n/a (all images are one unit) | – | –"
+        return f"{_batches(answers)} | n/a (all images go through at once) | – | –"
     median = statistics.median(rates)
     lost = f" [{len(failed)} of {len(answers)} rounds failed: {failed[0]}]" if failed else ""
     cells = f"{_batches(answers)} | {median:,.1f} ({min(rates):,.1f}–{max(rates):,.1f}){lost}"

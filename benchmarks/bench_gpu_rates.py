@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -153,14 +153,39 @@ def predict_rates(system: str, row: Row, given: argparse.Namespace) -> dict[str,
     )
     seconds = time.perf_counter() - start
     views = job.card.views.distinct
-    (first, some), *_ = [mark for mark in marks if mark[1]]
-    last, every = marks[-1]
     (used,) = found.metadata["batch_sizes"].values()
     return {
         "rate": len(test_set.images) * views / seconds,
-        "going": (every - some) * views / (last - first) if every > some else None,
+        "going": going(marks, batch_images(given.device, min(used), views), views),
         "batch": min(used),
     }
+
+
+def batch_images(device: Literal["cpu", "cuda"], batch: int, views: int) -> int:
+    """Images whose results `predict` has at once: those of a batch's units on a GPU, of one unit on a CPU."""
+    from evaluate.compute import TOGETHER
+    from evaluate.units import SHARD
+
+    return SHARD * max(1, batch // (SHARD * views)) if TOGETHER[device] else SHARD
+
+
+def going(marks: Sequence[tuple[float, int]], first: int, views: int) -> float | None:
+    """Views per second after the first batch; None where there is no other.
+
+    Args:
+        marks: When so many images were done, in order. All units of a batch are so at once.
+        first: Images of the first batch.
+        views: Of each image.
+
+    >>> going([(0.0, 0), (9.0, 16), (9.0, 32), (10.0, 48), (10.0, 64)], 32, 2)
+    64.0
+    """
+    last, every = marks[-1]
+    begun = [(when, done) for when, done in marks if done >= first]
+    if not begun or begun[0][1] == every:
+        return None
+    when, done = begun[0]
+    return (every - done) * views / (last - when)
 
 
 def decoders(images: Path, system: str, device: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ portion where that begins with it. A GPU is given its next units before the last
 
 from __future__ import annotations
 
-import math
 import socket
 import time
 from collections import deque
@@ -96,7 +95,7 @@ class Computer:
                 # One network is on the device at a time, and the time of making one is nobody else's.
                 while begun and self._last and self._last[0] != units[0].network.key:
                     yield from begun.popleft()()
-                for some in self._batches(units):
+                for some in self._batches(units, pixels):
                     begun.append(self._begun(some, pixels))
                     if coming:
                         self._make(coming[0].network)
@@ -128,14 +127,22 @@ class Computer:
             ahead[1].cancel()
         return self._decoder.start(wanted)
 
-    def _batches(self, units: Portion) -> Iterator[Portion]:
-        """Units of a network that go through it at once."""
-        network, count = units[0].network, 1
-        if TOGETHER[network.how.device]:
+    def _batches(self, units: Portion, pixels: Decoding) -> Iterator[Portion]:
+        """Units of a network that go through it at once: no more than a batch holds, since the next would be filled up."""
+        most = 0
+        if TOGETHER[units[0].network.how.device]:
             with suppress(Exception):  # Each unit is told what is wrong with its network.
-                forward = self._forward(network)
-                count = math.ceil(forward.batch_size / (SHARD * network.views.distinct))
-        return (units[at : at + count] for at in range(0, len(units), count))
+                most = self._forward(units[0].network).batch_size
+        some: list[Unit] = []
+        held = 0
+        for unit in units:
+            own = _views(unit, pixels) if most else 1
+            if some and held + own > most:
+                yield tuple(some)
+                some, held = [], 0
+            some.append(unit)
+            held += own
+        yield tuple(some)
 
     def _begun(self, units: Portion, pixels: Decoding) -> _Wait:
         network = units[0].network
@@ -188,7 +195,8 @@ class Computer:
             self._loading = time.perf_counter() - begun
         found = self._last[1]
         if isinstance(found, Exception):
-            raise found
+            # Its traceback would grow by each unit that it is raised for, and hold the pixels of all.
+            raise found.with_traceback(None)
         return found
 
     def _make(self, wanted: Network) -> None:
@@ -248,6 +256,16 @@ def _images(portion: Portion) -> Wanted:
         for index, image in enumerate(unit.images, unit.start):
             found.setdefault(index, (image, set()))[1].add(unit.network.geometry)
     return found
+
+
+def _views(unit: Unit, pixels: Decoding) -> int:
+    """Views of a unit. Where images are cropped, that shows in their pixels: a square one has a single crop."""
+    network = unit.network
+    if network.geometry.crops > 1:
+        with suppress(Exception):  # The unit is told so when it is computed.
+            crops = sum(len(pixels(index)[network.geometry]) for index in range(unit.start, unit.stop))
+            return crops * len(network.views.transforms)
+    return len(unit.images) * network.views.distinct
 
 
 def _check_gpu(how: How) -> None:

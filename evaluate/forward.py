@@ -40,6 +40,10 @@ MOST_STREAMS = 8
 CUDA_MOST = 256
 """The largest batch that is tried on a GPU; larger ones are not faster."""
 
+ONE_SHAPE: dict[Literal["cpu", "cuda"], bool] = {"cpu": False, "cuda": True}
+"""Whether every batch is filled up to the same size. A GPU has other kernels for other sizes, which round
+differently: results would tell what else was left to compute. On a CPU it would cost passes."""
+
 _CUDA_SHARE = 0.8
 
 
@@ -62,7 +66,7 @@ class Forward:
         batch_size: Views at a time; chosen by device and memory where None.
         most: Views that it is given at a time, at most; a batch is no larger.
         engine: What runs it.
-        compiled: Run it under `torch.compile`. Every batch is then filled up to the same size.
+        compiled: Run it under `torch.compile`. Every batch is then filled up to the same size, as on a GPU.
 
     Attributes:
         batch_size: What is in use; smaller than what was asked for where memory did not suffice.
@@ -94,7 +98,7 @@ class Forward:
             self.streams, "forward", initializer=torch.set_num_threads, initargs=(threads,)
         )
         self._transfers = Transfers(device)
-        self._full = False
+        self._full = self._compiled = False
         if device == "cpu":
             batch_size = batch_size or self._automatic(engine)
         usual = batch_size if most is None or batch_size is None else min(batch_size, most)
@@ -106,13 +110,14 @@ class Forward:
             raise self._too_large() from error
         self.batch_size = usual or self._automatic(engine)
         if most is not None:
-            # What is compiled is filled up to it.
+            # Whatever is filled up is so to this.
             self.batch_size = min(self.batch_size, most)
+        # Other sizes than this one are never seen by what compiles.
+        self._full = compiled or ONE_SHAPE[device]
+        self._compiled = compiled
         if compiled:
             from zoo.compiling import Compiled
 
-            # Other sizes than this one are never seen by what compiles.
-            self._full = True
             self.network = Compiled(self.network, device, member.name)
 
     def __call__(
@@ -143,6 +148,17 @@ class Forward:
         Raises:
             MachineError: Memory does not suffice for a single view.
         """
+        try:
+            return self._started(images, views, features)
+        except (RuntimeError, MemoryError) as error:
+            # What is copied and put together has no room: smaller batches would not help.
+            if not out_of_memory(error):
+                raise
+            raise self._too_large() from error
+
+    def _started(
+        self, images: Sequence[Pixels], views: Sequence[str], features: npt.NDArray[np.float32] | None
+    ) -> Logits:
         import torch
 
         counts = [len(crops) * len(views) for crops in images]
@@ -161,7 +177,7 @@ class Forward:
 
         What is caught is of the whole process, and so by the thread that waits for the others.
         """
-        return warnings.catch_warnings(action="ignore") if self._full else nullcontext()
+        return warnings.catch_warnings(action="ignore") if self._compiled else nullcontext()
 
     def _cut(self, wanted: Sequence[_View]) -> list[Sequence[_View]]:
         """Batches of the size that is in use."""
@@ -210,7 +226,7 @@ class Forward:
 
     def _others_freed(self) -> bool:
         """Whether networks that were kept compiled are gone; not while other batches run."""
-        if not self._full or self.streams > 1:
+        if not self._compiled or self.streams > 1:
             return False
         from zoo.compiling import forget
 

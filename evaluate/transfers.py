@@ -7,12 +7,19 @@ under way, and those from it behind the passes that make them. On a CPU there is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+
+@cache
+def _stream(device: int) -> torch.cuda.Stream:
+    """That of all copies to a device: memory of one stream is not given to copies on another."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class Transfers:
@@ -23,7 +30,7 @@ class Transfers:
     """
 
     def __init__(self, device: Literal["cpu", "cuda"]) -> None:
-        self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream = _stream(torch.cuda.current_device()) if device == "cuda" else None
 
     def there(self, arrays: Sequence[npt.NDArray[Any]]) -> list[Tensor]:
         """The rows of some arrays, one after another, on the device.

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +105,28 @@ def test_decoders_are_told_apart_by_their_pixels(photographs: Path, monkeypatch:
     assert "n/a (decode_jpegs_cuda" in "\n".join(bench_gpu._decoders(said, "cuda"))
 
 
+@pytest.mark.parametrize(
+    ("device", "batch", "views", "images"),
+    [("cuda", 256, 1, 256), ("cuda", 256, 8, 32), ("cuda", 100, 6, 16), ("cuda", 8, 1, 16), ("cpu", 256, 1, 16)],
+)  # fmt: skip
+def test_predict_is_going_when_its_first_batch_is_through(
+    device: Any, batch: int, views: int, images: int
+) -> None:
+    assert bench_gpu_rates.batch_images(device, batch, views) == images
+    # Units of a batch come at the same time, and one batch takes a second.
+    done = range(16, 4 * images + 1, 16)
+    marks = [(0.0, 0), *((5.0 + (count - 1) // images, count) for count in done)]
+    assert bench_gpu_rates.going(marks, images, views) == images * views
+    assert bench_gpu_rates.going(marks[: 1 + images // 16], images, views) is None
+    assert bench_gpu_rates.going([(0.0, 0), (5.0, 8)], images, views) is None
+
+
+def test_a_gpu_is_given_more_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, count in ([], 8192), (["--device", "cpu"], 1024), (["--count", "9"], 9):
+        monkeypatch.setattr(sys, "argv", ["bench_gpu", *words])
+        assert bench_gpu.arguments().count == count
+
+
 def test_copies_are_other_files_with_the_same_pixels(photographs: Path, tmp_path: Path) -> None:
     sources = sorted(photographs.glob("*.jpg"))
     bench_gpu.copies(sources, 5, tmp_path / "many")
@@ -194,11 +217,14 @@ def test_its_tables_lie_in_the_folder_of_make_gpu(
     assert written.read_text() == capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("views", "batch", "fits"), [(1, 256, 16), (8, 256, 128), (1, 8, 8)])
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize(("views", "batch", "own"), [(1, 256, 16), (8, 256, 128), (1, 8, 8)])
 def test_predict_is_compared_with_forward_passes_of_its_own_batch(
-    given: Callable[..., argparse.Namespace], views: int, batch: int, fits: int
+    given: Callable[..., argparse.Namespace], views: int, batch: int, own: int, device: str
 ) -> None:
-    asked = given(views=views, batch=batch, no_compile=True, precisions=["bf16"])
+    """On a GPU that is the one that was asked for, since units share it."""
+    fits = batch if device == "cuda" else own
+    asked = given(device=device, views=views, batch=batch, no_compile=True, precisions=["bf16"])
     assert bench_gpu.fitting(asked) == fits
     rows = bench_gpu.wanted(asked, fits)
     assert [(row.what, row.batch) for row in rows] == [

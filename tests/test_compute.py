@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import traceback
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +22,7 @@ from evaluate import compute, decoding, timings
 from evaluate.compute import Computed, Computer
 from evaluate.forward import Forward
 from evaluate.jobs import untrained
+from evaluate.launchers.base import finished
 from evaluate.portions import portions
 from evaluate.stores import Store
 from evaluate.testset import TestSet, read_test_set
@@ -146,7 +150,7 @@ def test_what_comes_after_is_decoded_before_this_is_computed_and_not_again(
     assert decodes[-8:] == [image.path.name for image in test_set.images[2 * SHARD :]]
 
 
-@pytest.mark.parametrize("count", [1, 16, 40, 1000])
+@pytest.mark.parametrize("count", [1, 16, 40, 48, 64, 1000])
 def test_a_batch_filled_across_units_gives_each_unit_its_own(
     count: int, small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +163,7 @@ def test_a_batch_filled_across_units_gives_each_unit_its_own(
     calls = Calls(monkeypatch)
     found = list(Computer(1)(work))
     assert [each.unit.name for each in found] == [each.unit.name for each in expected]
-    assert calls.count("begin") == 2 * {1: 3, 16: 3, 40: 2, 1000: 1}[count]
+    assert calls.count("begin") == 2 * {1: 3, 16: 3, 40: 3, 48: 2, 64: 2, 1000: 1}[count]
     for one, other in zip(found, expected, strict=True):
         assert one.result
         assert other.result
@@ -168,6 +172,31 @@ def test_a_batch_filled_across_units_gives_each_unit_its_own(
         assert one.result.took
         assert one.result.took.seconds > 0
     assert [each.result.took.loading > 0 for each in found] == [True, False, False] * 2
+
+
+@pytest.mark.parametrize(("height", "begun"), [(12, 2), (16, 1)])
+def test_units_of_crops_fill_a_batch_by_the_crops_that_there_are(
+    height: int, begun: int, small_system: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to ten crops: five of an image of 16×12 pixels, and one of a square."""
+    random = np.random.default_rng(0)
+    (tmp_path / "cut").mkdir()
+    for number in range(40):
+        Image.fromarray(random.integers(0, 256, (height, 16, 3), np.uint8)).save(
+            tmp_path / "cut" / f"I_{number:02d}.png"
+        )
+    own = small_system(folds=1)
+    seen = msgspec.structs.replace(own.views, transforms=("identity",), crops=10)
+    how = msgspec.structs.replace(HOW, batch_size=160)
+    work = portions(every(msgspec.structs.replace(own, views=seen), read_test_set(tmp_path / "cut"), how), 1)
+    expected = probabilities(list(Computer(1)(work)))
+    monkeypatch.setitem(compute.TOGETHER, "cpu", True)
+    calls = Calls(monkeypatch)
+    found = probabilities(list(Computer(1)(work)))
+    assert calls.count("begin") == begun
+    assert list(found) == list(expected)
+    both = [np.concatenate(list(each.values())) for each in (found, expected)]
+    assert np.abs(both[0] - both[1]).max() < 1e-6
 
 
 def test_the_next_network_is_made_while_this_one_computes(
@@ -235,6 +264,51 @@ def test_a_unit_that_fails_takes_no_other_with_it(
     found = list(Computer(1)(work))
     assert [bool(each.error) for each in found] == [False, True, False] * 2
     assert all("does not like white images" in str(each.error) for each in found if each.error)
+
+
+class Pixels(np.ndarray):
+    """An array that can be watched."""
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_an_error_that_was_told_holds_no_pixels(
+    chained: bool, small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Pixels]] = []
+
+    def ended() -> None:
+        pixels = np.zeros(3).view(Pixels)
+        held.append(weakref.ref(pixels))
+        raise MachineError(f"no memory for {len(pixels)}")
+
+    def broken(own: Forward, *given: Any) -> Any:
+        try:
+            ended()
+        except MachineError as error:
+            if not chained:
+                raise
+            raise MachineError("too large") from error
+
+    monkeypatch.setattr(Forward, "start", broken)
+    computed = list(Computer(1)(portions(every(small_system(), test_set), 1)))
+    assert len(held) == len(computed) == 6
+    told = list(finished(computed))
+    assert all(each.failure for each in told)
+    gc.collect()
+    assert not [each for each in held if each() is not None]
+
+
+def test_an_error_of_a_network_does_not_grow_by_the_units_that_it_is_told(
+    small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any) -> Any:
+        raise MachineError("no such file")
+
+    monkeypatch.setattr(compute, "network", missing)
+    found = list(Computer(1)(portions(every(small_system(folds=1), test_set), 1)))
+    assert len({id(each.error) for each in found}) == 1
+    assert found[0].error
+    assert len(list(traceback.walk_tb(found[0].error.__traceback__))) == 2, "of the last unit alone"
 
 
 def test_an_error_that_shows_when_a_result_is_waited_for_is_the_units(

@@ -87,10 +87,12 @@ def test_units_that_share_a_batch_have_the_results_of_the_cpu(
         members=(member(),), checkpoints=Checkpoints(layout="ours", pattern="{member}_fold{fold}.pth"),
     )  # fmt: skip
     runs: list[int] = []
+    shapes: set[int] = set()
     logits = Forward._logits
 
     def noted(own: Forward, batch: Any) -> torch.Tensor:
         runs.append(len(batch))
+        own.network.register_forward_pre_hook(lambda _, given: shapes.add(len(given[0])))
         return logits(own, batch)
 
     monkeypatch.setattr(Forward, "_logits", noted)
@@ -99,6 +101,7 @@ def test_units_that_share_a_batch_have_the_results_of_the_cpu(
         job, test_set = untrained(card, 0), read_test_set(tmp_path / "images")
         (found,) = predict([job], test_set, Settings(device="cuda", batch_size=64))
         assert runs == [40, 40]
+        assert shapes == {64}, "each is filled up"
         (expected,) = predict([job], test_set, Settings(device="cpu"))
     finally:
         zoo.unregister(card.name)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from evaluate import forward as module
+from evaluate import transfers
 from evaluate.forward import Forward
 from evaluate.transfers import Transfers
 from zoo import compiling
@@ -151,11 +152,82 @@ def test_what_waits_keeps_nothing_of_the_network() -> None:
 
 
 def test_rows_go_to_the_device_in_their_order_and_come_back() -> None:
-    transfers = Transfers("cpu")
+    copies = Transfers("cpu")
     arrays = [np.arange(6, dtype=np.float32).reshape(-1, 2), np.array([[8, 9]], np.float32)]
-    there = transfers.there(arrays)
+    there = copies.there(arrays)
     assert [row.tolist() for row in there] == [[0, 1], [2, 3], [4, 5], [8, 9]]
-    assert transfers.back(torch.stack(there))().tolist() == np.concatenate(arrays).tolist()
+    assert copies.back(torch.stack(there))().tolist() == np.concatenate(arrays).tolist()
+
+
+def test_networks_that_come_one_after_another_have_one_stream_of_a_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[int, ...]] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda *given: made.append(given))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: device)
+    transfers._stream.cache_clear()
+    for device in (0, 0, 1, 0):  # noqa: B007 (read by what stands for torch)
+        Transfers("cuda")
+    transfers._stream.cache_clear()
+    assert made == [(0,), (1,)]
+
+
+@pytest.mark.parametrize("where", ["there", "back"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory"),  # of pinned memory
+    ],
+)
+def test_memory_that_ends_outside_of_a_pass_is_one_line_too(
+    where: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: Any) -> Any:
+        raise error
+
+    found = ready()
+    monkeypatch.setattr(Transfers, where, ended)
+    with pytest.raises(MachineError, match="plain: memory does not suffice for one image of 16 px on cpu"):
+        found(images(2), VIEWS[:1])
+    monkeypatch.setattr(Transfers, where, lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        found(images(2), VIEWS[:1])
+
+
+class Shapes(Plain):
+    """Notes the batches that it is given."""
+
+    def __init__(self, features: int = 0) -> None:
+        super().__init__(features)
+        self.seen: list[int] = []
+
+    def forward(self, image: torch.Tensor, *metadata: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(image))
+        return super().forward(image, *metadata)
+
+
+@pytest.mark.parametrize("features", [0, 5])
+def test_where_batches_have_one_shape_all_are_filled_up_to_it(
+    features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, without a compiler."""
+    assert module.ONE_SHAPE == {"cpu": False, "cuda": True}
+    monkeypatch.setattr(module, "prepare", lambda network, *_: network)
+    given, told = images(13), rows(13, features) if features else None
+    expected = ready(features)(given, VIEWS[:1], told)
+    monkeypatch.setitem(module.ONE_SHAPE, "cpu", True)
+    torch.manual_seed(0)
+    network = Shapes(features).eval()
+    found = Forward(network, member(features), device="cpu", precision="fp32", batch_size=8)
+    for count in (13, 1, 8):
+        few = found(given[:count], VIEWS[:1], None if told is None else told[:count])
+        assert [each.shape for each in few] == [(1, 3)] * count
+        assert np.abs(np.stack(few) - np.stack(expected[:count])).max() < 1e-5
+    assert network.seen == [8] * 4
+    monkeypatch.setattr(compiling, "forget", lambda: True)
+    found.streams = 1
+    assert not found._others_freed(), "what is compiled is none of its own"
 
 
 @pytest.mark.parametrize("features", [0, 5])

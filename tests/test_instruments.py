@@ -16,12 +16,8 @@ import pytest
 import torch
 from torch import nn
 
-<<<<<<< HEAD
 from benchmarks import ceilings, energy, memory, nvml, rapl
-=======
-from benchmarks import energy, memory, nvml, rapl
 from benchmarks import others as others_module
->>>>>>> mend4b
 from benchmarks.cells import Cell, Variant
 from benchmarks.drift import measure as drift
 from benchmarks.memory import peak_rss

@@ -234,7 +234,6 @@ def test_a_name_depends_on_everything_that_decides_the_reading(tmp_path: Path) -
     assert key(replace(CELL, members=(twin,)), machine) == key(CELL, machine)
 
 
-<<<<<<< HEAD
 def test_a_library_that_is_not_installed_costs_its_own_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,7 +248,8 @@ def test_a_library_that_is_not_installed_costs_its_own_reading(
     cell = replace(CELL.of("latency"), variant=Variant(engine="openvino"))
     with Taker(fingerprint(), Store(tmp_path)) as taker:
         assert taker.take(cell) == {"error": "engine openvino is not installed"}
-=======
+
+
 def test_a_reading_of_a_gpu_is_that_of_the_gpus_that_were_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     machine, cuda = fingerprint(), replace(CELL, variant=Variant(device="cuda"))
     names = []
@@ -260,7 +260,6 @@ def test_a_reading_of_a_gpu_is_that_of_the_gpus_that_were_visible(monkeypatch: p
     names.append((key(cuda, machine), key(CELL, machine)))
     on_gpu, on_cpu = map(set, zip(*names, strict=True))
     assert (len(on_gpu), len(on_cpu)) == (3, 1)
->>>>>>> mend4b
 
 
 @pytest.mark.parametrize("kind", ["end-to-end", "drift"])

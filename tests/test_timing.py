@@ -105,14 +105,14 @@ def test_one_failure_costs_one_figure(
     del sys.modules["odd_builders"]
 
 
-<<<<<<< HEAD
 def test_a_latency_has_all_flags_of_its_reading() -> None:
     reading = {"samples_ms": [1.0, 1.0], "first_ms": 2.0, "load_ms": 3.0, "others": 0.0, "settings": {}}
     gpu = {"throttled": ["power cap"], "shared": True}
     found = _latency({"result": {**reading, "settled": False, "gpu": gpu}}, "cuda")
     assert found.flags == ("quick", "not warm", "busy", "throttled: power cap")
     assert _latency({"result": {**reading, "settled": True, "gpu": {}}}, "cpu").flags == ("quick",)
-=======
+
+
 DYING = """
 import os, signal, sys
 from pathlib import Path
@@ -138,7 +138,6 @@ def test_a_worker_that_dies_itself_costs_one_figure(tmp_path: Path, monkeypatch:
     assert first.error == "ended by SIGKILL (out of memory?)"
     assert all(each.median_ms and not each.error for each in others)
     del sys.modules["dying_builder"]
->>>>>>> mend4b
 
 
 def test_a_builder_that_no_other_process_can_import_is_said_to_be_one() -> None:

@@ -115,7 +115,10 @@ def out_of_memory(error: BaseException) -> bool:
     import torch
 
     # What compiles a network hands on the errors that it met as text.
-    said = any(words in str(error) for words in ("can't allocate memory", "CUDA out of memory"))
+    said = any(
+        words in str(error)
+        for words in ("can't allocate memory", "CUDA out of memory", "CUDA error: out of memory")
+    )
     return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, Protocol
 
@@ -142,10 +143,18 @@ def finished(computed: Iterable[Computed], store: Store | None = None) -> Iterat
     """
     for each in computed:
         if each.error is not None:
+            _let_go(each.error)
             yield Finished(name=each.unit.name, failure=failure(each.error))
         elif each.result is not None:
             kept = store is not None and keep(each.unit, each.result, store)
             yield Finished(name=each.unit.name, result=each.result, kept=kept)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Frees what the functions that an error has left had in hand: pixels, and what is on a GPU."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def failure(error: Exception) -> Failure:
