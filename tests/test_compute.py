@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import zoo
-from evaluate import compute, decoding, timings
+from evaluate import compute, decoding, forward, timings
 from evaluate.compute import Computed, Computer
 from evaluate.forward import Forward
 from evaluate.jobs import untrained
@@ -197,6 +197,25 @@ def test_units_of_crops_fill_a_batch_by_the_crops_that_there_are(
     assert list(found) == list(expected)
     both = [np.concatenate(list(each.values())) for each in (found, expected)]
     assert np.abs(both[0] - both[1]).max() < 1e-6
+
+
+def test_what_is_left_to_compute_goes_through_in_the_shape_of_all(
+    small_system: Callable[..., Any], test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: some units of a run that was stopped, and all of one that was not."""
+    monkeypatch.setitem(compute.TOGETHER, "cpu", True)
+    monkeypatch.setitem(forward.ONE_SHAPE, "cpu", True)
+    (tmp_path / "logs").mkdir()
+    card = small_system(folds=1, logs=f'"{tmp_path / "logs"}"')
+    work = every(card, test_set, msgspec.structs.replace(HOW, batch_size=64))
+    whole = probabilities(list(Computer(1)([tuple(work)])))
+    for left in ([work[0]], [work[2]], [work[0], work[2]]):
+        found = probabilities(list(Computer(1)([tuple(left)])))
+        for name, own in found.items():
+            assert np.allclose(own, whole[name], atol=1e-6)
+    (log,) = (tmp_path / "logs").iterdir()
+    passes = [each for each in log.read_text().split() if each != "8"]  # those are of making random weights
+    assert passes == ["64"] * 5
 
 
 def test_the_next_network_is_made_while_this_one_computes(
