@@ -111,7 +111,11 @@ def test_the_queue_hands_out_every_unit_until_it_is_finished_or_given_up(sizes, 
             continue
         worker = data.draw(some.sampled_from(sorted(at_work)))
         mine = at_work.pop(worker)
-        count = data.draw(some.integers(0, len(mine)))
+        count = data.draw(some.integers(-1, len(mine)))
+        if count < 0:
+            queue.back(worker)
+            assert queue.waiting, "it was gone before it began: that is no death of any unit"
+            continue
         finished += mine[:count]
         if count == len(mine):
             queue.done(worker)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,30 @@ def test_a_process_decodes_the_next_portion_while_it_computes_this_one(
     with Removing(nodes.address, slots=1) as launcher:
         written(untrained(small_system(waits=0.1), 0), test_set, tmp_path, launcher)
     assert not test_set.images[-1].path.exists()
+
+
+def test_processes_that_are_gone_before_they_are_given_work_cost_no_unit_a_retry(
+    nodes: Nodes, small_system: Callable[..., System], test_set: TestSet, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """As where their node went away while they waited: more of them than there are retries."""
+    started = package._Pool._started
+    killed: list[int] = []
+
+    def then_gone(self, ready) -> None:
+        started(self, ready)
+        if len(killed) < 3:
+            killed.append(self.idle[-1])
+            actor = self.actors[self.idle[-1]]
+            ray.kill(actor)
+            with suppress(ray.exceptions.RayActorError):
+                while True:
+                    ray.get(actor.ready.remote())
+
+    monkeypatch.setattr(package._Pool, "_started", then_gone)
+    with Ray(nodes.address, slots=1, retries=0) as launcher:
+        written(untrained(small_system(), 0), test_set, tmp_path, launcher)
+    assert len(killed) == 3
+    assert len(names(kept)) == 26
 
 
 def test_units_that_fail_or_kill_are_named_and_the_rest_goes_on(

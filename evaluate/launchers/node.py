@@ -37,8 +37,11 @@ class Worker:
 
         return ray.util.get_node_ip_address(), code()
 
-    def compute(self, portion: Portion, files: Files, after: Portion) -> Iterator[Finished]:
-        """The units of a portion, one after another; images of what is likely to be next are decoded meanwhile."""
+    def compute(self, portion: Portion, files: Files, after: Portion) -> Iterator[Finished | None]:
+        """None, which says that it has begun, and the units of a portion, one after another.
+
+        Images of what is likely to be next are decoded meanwhile."""
+        yield None
         try:
             placed = _placed(portion, files)
         except MachineError as error:

@@ -171,6 +171,7 @@ class _Pool:
         self.starting: dict[Any, int] = {}
         self.idle: list[int] = []
         self.at_work: dict[Any, tuple[int, list[str]]] = {}
+        self.begun: set[int] = set()
         self._remote = ray.remote(
             num_cpus=own.cpus,
             num_gpus=own.gpus,
@@ -240,18 +241,26 @@ class _Pool:
 
         number, names = self.at_work[stream]
         try:
-            found: Finished = ray.get(next(stream))
+            found: Finished | None = ray.get(next(stream))
         except StopIteration:
             del self.at_work[stream]
+            self.begun.discard(number)
             queue.done(number)
             self.idle.append(number)
         except ray.exceptions.RayError as error:
             del self.at_work[stream], self.actors[number]
             logging.getLogger(__name__).info("a process of the Ray cluster died: %s", _reason(error))
-            yield from queue.died(number, names, "died with its node or by itself")
+            # One that waited for work on a node that went away is noticed when it is given some.
+            if number not in self.begun and isinstance(error, ray.exceptions.RayActorError):
+                queue.back(number)
+            else:
+                yield from queue.died(number, names, "died with its node or by itself")
         else:
-            names.append(found.name)
-            yield found
+            if found is None:
+                self.begun.add(number)
+            else:
+                names.append(found.name)
+                yield found
 
 
 def _check_address(address: str | None) -> None:
