@@ -19,13 +19,13 @@ from hypothesis import strategies as some
 from PIL import Image
 
 import cli
-from evaluate import portions
+from evaluate import portions, units
 from evaluate.jobs import untrained
 from evaluate.launchers.base import Launcher
 from evaluate.launchers.local import Local
 from evaluate.launchers.processes import Processes
 from evaluate.launchers.queue import Queue
-from evaluate.launchers.slurm import Slurm, Task
+from evaluate.launchers.slurm import Slurm, Task, code_of
 from evaluate.predict import predict
 from evaluate.predictions import write_predictions
 from evaluate.stores import Store
@@ -312,7 +312,7 @@ def test_a_task_that_comes_back_after_its_time_limit_goes_on(
         store=Store(location=str(kept)),
         threads=1,
         paths=(),
-        code=code(),
+        code=code("torch"),
     )
     half = msgspec.structs.replace(task, units=task.units[:3])
     assert half() == []
@@ -325,6 +325,26 @@ def test_a_task_that_comes_back_after_its_time_limit_goes_on(
     (refused, *_) = msgspec.structs.replace(task, code="other")()
     assert refused.failure
     assert "has another version of melanoma-zoo" in refused.failure.message
+
+
+def test_a_task_refuses_to_compute_with_another_version_of_the_engine(
+    small_system: Callable[..., System], test_set: TestSet, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results would be kept under the name of the version that the run was started with."""
+    monkeypatch.setattr(units, "installed", lambda _: True)
+    monkeypatch.setattr(units, "versions", lambda engine: {engine: "1.0"})
+    how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="openvino")
+    (network,) = networks(untrained(small_system(), 0, folds=[0]), how)
+    given = tuple(Work(images=test_set.images, networks=(network,), features=(None,)).units(0))
+    task = Task(units=given, store=Store(location=str(kept)), threads=1, paths=(), code=code_of(given))
+    try:
+        code.cache_clear()
+        monkeypatch.setattr(units, "versions", lambda engine: {engine: "2.0"})
+        refused = task()
+    finally:
+        code.cache_clear()
+    assert len(refused) == 7
+    assert all("or those of the engine" in each.failure.message for each in refused)
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,10 @@ from evaluate import portions
 from evaluate.jobs import Job, trained, untrained
 from evaluate.launchers.base import Launcher
 from evaluate.launchers.local import Local
-from evaluate.predict import predict
+from evaluate.predict import Settings, predict
 from evaluate.predictions import write_predictions
 from evaluate.testset import TestSet, read_test_set
+from evaluate.units import code
 from zoo.card import System
 from zoo.errors import MachineError, MelanomaZooError, UsageError
 
@@ -200,12 +201,12 @@ def test_units_that_fail_or_kill_are_named_and_the_rest_goes_on(
         )
         assert "died with its node or by itself, 2 times" in said
         assert len(names(kept)) == 24 + 12
-    monkeypatch.setattr(package, "code", lambda: "other")
-    with (
-        Ray(nodes.address) as launcher,
-        pytest.raises(MachineError, match=r"node .* has another version of melanoma-zoo"),
-    ):
-        written(untrained(small_system(), 0), test_set, tmp_path, launcher)
+    monkeypatch.setattr(package, "code", lambda engine: "other" if engine == "onnxruntime" else code(engine))
+    with Ray(nodes.address) as launcher:
+        job = untrained(small_system("other", 1), 0)
+        written(job, test_set, tmp_path, launcher)
+        with pytest.raises(MachineError, match=r"node .* has another version of melanoma-zoo"):
+            predict([job], test_set, Settings(engine="onnxruntime"), launcher=launcher)
     with pytest.raises(MachineError, match="no node has 64 CPU; ask for less"), Ray(nodes.address, cpus=64):
         pass
 

@@ -124,7 +124,7 @@ def other_code(theirs: str) -> MachineError:
     """
     return MachineError(
         f"{theirs} has another version of melanoma-zoo (here {zoo.__version__}) or of a package that decides "
-        "results (numpy, OpenCV, timm, torch); install the same on all nodes"
+        "results (numpy, OpenCV, timm, torch, or those of the engine); install the same on all nodes"
     )
 
 

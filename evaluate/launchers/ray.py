@@ -23,6 +23,7 @@ from evaluate.launchers.queue import RETRIES, Queue
 from evaluate.portions import Portion
 from evaluate.stores import Store
 from evaluate.units import code
+from zoo.engines import Library
 from zoo.errors import MachineError, UsageError
 from zoo.runtime import Device, Precision
 
@@ -169,6 +170,7 @@ class _Pool:
         self.number = 0
         self.actors: dict[int, Any] = {}
         self.starting: dict[Any, int] = {}
+        self.nodes: dict[int, tuple[str, dict[Library, str]]] = {}
         self.idle: list[int] = []
         self.at_work: dict[Any, tuple[int, list[str]]] = {}
         self.begun: set[int] = set()
