@@ -11,23 +11,27 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 
 import cli
 from evaluate import portions, units
+from evaluate.compute import Computed
 from evaluate.jobs import untrained
-from evaluate.launchers.base import Launcher
+from evaluate.launchers.base import Launcher, finished
 from evaluate.launchers.local import Local
 from evaluate.launchers.processes import Processes
 from evaluate.launchers.queue import Queue
 from evaluate.launchers.slurm import Slurm, Task, code_of
 from evaluate.predict import predict
 from evaluate.predictions import write_predictions
+from evaluate.results import Result
 from evaluate.stores import Store
 from evaluate.testset import TestSet, read_test_set
 from evaluate.units import How, code, networks
@@ -245,6 +249,59 @@ def test_a_unit_that_fails_is_named_and_the_rest_goes_on(
     assert len(names(kept)) == 10
     with pytest.raises((InputError, RuntimeError), match=r"has changed|does not like white"):
         written(small_system(fails=True), test_set, tmp_path, Local(1))
+
+
+@pytest.mark.slow
+def test_units_of_a_process_that_can_compute_no_more_are_computed_by_another(
+    small_system: Callable[..., System], test_set: TestSet, kept: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """In the first process that meets the white image all units fail from then on, as after an error of CUDA."""
+    written(small_system(breaks=f"'{tmp_path / 'met'}'"), test_set, tmp_path, Processes(1, retries=1))
+    assert (tmp_path / "met").exists()
+    assert len(names(kept)) == 14
+    assert "Traceback" not in capfd.readouterr().err
+    with pytest.raises(
+        MachineError, match=r"ended after CUDA error: an illegal memory access was enc.*, once"
+    ):
+        written(small_system(breaks=f"'{tmp_path / 'again'}'"), test_set, tmp_path, Processes(1, retries=0))
+
+
+def test_only_what_is_wrong_with_the_process_ends_it(
+    small_system: Callable[..., System], test_set: TestSet
+) -> None:
+    how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")
+    (network,) = networks(untrained(small_system(), 0, folds=[0]), how)
+    unit = next(Work(images=test_set.images, networks=(network,), features=(None,)).units(0))
+    ours = [
+        "this network does not",
+        "CUDA out of memory. CUDA error",
+        "CUDA error: no kernel image is available",
+    ]
+    came = list(finished(Computed(unit=unit, error=RuntimeError(said)) for said in ours))
+    assert [each.failure is not None for each in came] == [True] * 3
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        list(finished([Computed(unit=unit, error=RuntimeError("CUDA error: unspecified launch failure"))]))
+
+
+def test_a_store_that_cannot_be_reached_is_the_failure_of_a_unit(
+    small_system: Callable[..., System], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not end the process: the unit would be begun again, with a traceback each time."""
+
+    def refused(*_: object) -> None:
+        raise ConnectionRefusedError(111, "refused")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refused)
+    how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")
+    (network,) = networks(untrained(small_system(), 0, folds=[0]), how)
+    units = list(Work(images=test_set.images, networks=(network,), features=(None,)).units(0))
+    result = Result(probabilities=np.zeros((16, 2)), batch_size=1)
+    came = list(
+        finished([Computed(unit=unit, result=result) for unit in units], Store(location="memory://x"))
+    )
+    assert [each.failure and each.failure.exit_code for each in came] == [4] * 7
+    assert came[0].failure
+    assert came[0].failure.message == "memory://x: results cannot be kept there: refused"
 
 
 @pytest.mark.slow
