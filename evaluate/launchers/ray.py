@@ -202,6 +202,7 @@ class _Pool:
         while self.idle and queue.waiting:
             number = self.idle.pop()
             portion = queue.take(number)
+            self._check(number, portion)
             compute = self.actors[number].compute.options(num_returns="streaming")
             stream = compute.remote(portion, self.own.shipped(portion), queue.promise(number))
             self.at_work[stream] = number, []
@@ -228,15 +229,20 @@ class _Pool:
 
         number = self.starting.pop(ready)
         try:
-            node, theirs = ray.get(ready)
+            self.nodes[number] = ray.get(ready)
         except ray.exceptions.RayTaskError as error:
             raise MachineError(f"a process on the Ray cluster does not start: {_reason(error)}") from error
         except ray.exceptions.RayError:
             del self.actors[number]  # Its node went away; another is started.
             return
-        if theirs != code():
-            raise other_code(f"node {node}")
         self.idle.append(number)
+
+    def _check(self, number: int, portion: Portion) -> None:
+        """Refuses a node that would compute a portion otherwise than its results are named."""
+        node, theirs = self.nodes[number]
+        for engine in {unit.network.how.engine for unit in portion}:
+            if theirs[engine] != code(engine):
+                raise other_code(f"node {node}")
 
     def _came(self, stream: Any, queue: Queue) -> Iterator[Finished]:
         import ray
