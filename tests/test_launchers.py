@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 import numpy as np
@@ -21,7 +22,7 @@ from hypothesis import strategies as some
 from PIL import Image
 
 import cli
-from evaluate import portions, units
+from evaluate import portions, run, units
 from evaluate.compute import Computed
 from evaluate.jobs import untrained
 from evaluate.launchers.base import Launcher, finished
@@ -36,6 +37,7 @@ from evaluate.stores import Store
 from evaluate.testset import TestSet, read_test_set
 from evaluate.units import How, code, networks
 from evaluate.work import Work
+from reports import inputs
 from zoo.card import System
 from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
 
@@ -429,6 +431,29 @@ def test_what_a_launcher_does_not_have_is_said(
     done = CliRunner().invoke(cli.main, [*start, "--output", str(tmp_path / "a.parquet"), *words])
     assert done.exit_code == code, done.output
     assert message in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [(run, ["predict", "--output", "a.parquet"]), (inputs, ["compare", "--no-latency"])],
+    ids=["predict", "compare"],
+)
+def test_images_are_checked_by_as_many_threads_as_there_are_cores(
+    module: ModuleType, words: list[str], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def read(*_: object, workers: int, **__: object) -> None:
+        asked.append(workers)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(module, "cores", lambda: 7)
+    monkeypatch.setattr(module, "read_test_set", read)
+    start = [words[0], "sge_b3", "--untrained", "0", "--test-set", test_set.path, *words[1:]]
+    for more in ([], ["--workers", "3"]):
+        done = CliRunner().invoke(cli.main, [*start, *more])
+        assert "far enough" in done.stderr, done.output
+    assert asked == [7, 3]
 
 
 def test_compare_takes_a_launcher_only_for_networks_that_it_runs() -> None:
