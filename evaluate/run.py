@@ -15,6 +15,7 @@ from evaluate.complete import Progress
 from evaluate.jobs import Job, trained
 from evaluate.jobs import untrained as random
 from evaluate.labels import Labels
+from evaluate.launchers.base import cores
 from evaluate.launchers.opening import Launching, opened
 from evaluate.loading import check as check_files
 from evaluate.predict import Settings, predict_to_file
@@ -153,7 +154,7 @@ def predict_to(
         job = random(card, untrained or 0, members=members, folds=folds, number_of_views=views)
     images = read_test_set(
         test_set, labels, columns=columns, diagnoses=diagnoses, on_error=on_error, limit=limit,
-        workers=workers or 2, progress=progress,
+        workers=workers or cores(), progress=progress,
     )  # fmt: skip
     with opened(launching, device, workers) as launcher:
         metadata = predict_to_file(

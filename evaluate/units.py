@@ -25,7 +25,7 @@ from evaluate.preprocess import Geometry
 from evaluate.testimages import TestImage
 from zoo import cache as kept
 from zoo.card import Views
-from zoo.engines import Library, versions
+from zoo.engines import Library, installed, versions
 from zoo.errors import UsageError
 from zoo.kinds import origin
 from zoo.runtime import Precision
@@ -190,9 +190,14 @@ def unit(
 
 
 @cache
-def code() -> str:
-    """Digest of the code and the packages that decide results: two processes that agree in it compute the same."""
-    return kept.key("code", code=_CODE, packages=_PACKAGES)
+def code(*engines: Library) -> str:
+    """Digest of the code and the packages that decide results: two processes that agree in it compute the same.
+
+    Args:
+        engines: Those that are to run networks; what others have is left out.
+    """
+    theirs = {engine: versions(engine) if installed(engine) else None for engine in engines}
+    return kept.key("code", theirs, code=_CODE, packages=_PACKAGES)
 
 
 def builder(network: Network) -> Builder | None:

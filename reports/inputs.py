@@ -13,6 +13,7 @@ import zoo
 from evaluate.jobs import Job, trained
 from evaluate.jobs import untrained as random
 from evaluate.labels import Labels, read_labels
+from evaluate.launchers.base import cores
 from evaluate.launchers.opening import Launching, opened
 from evaluate.loading import check as check_files
 from evaluate.overlap import TrainingTable, read_training_table
@@ -177,7 +178,7 @@ def run_systems(
         raise InputError("; ".join(missing.values()))
     images = read_test_set(
         test_set, labels, columns=columns, diagnoses=diagnoses, on_error=on_error, limit=limit,
-        workers=workers or 2, progress=progress,
+        workers=workers or cores(), progress=progress,
     )  # fmt: skip
     truth = images.labels
     if truth is None:

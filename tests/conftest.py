@@ -139,10 +139,11 @@ from torch import nn
 
 
 class Small(nn.Module):
-    def __init__(self, classes, kills=False, fails=False, waits=0.0, logs=""):
+    def __init__(self, classes, kills=False, fails=False, waits=0.0, logs="", breaks=""):
         super().__init__()
         self.linear = nn.Linear(12, classes)
         self.kills, self.fails, self.waits, self.logs = kills, fails, waits, logs
+        self.breaks = breaks
 
     def forward(self, images):
         white = bool((images.mean(dim=(1, 2, 3)) > 2).any())
@@ -150,6 +151,11 @@ class Small(nn.Module):
             os.kill(os.getpid(), signal.SIGKILL)
         if white and self.fails:
             raise RuntimeError("this network does not like white images")
+        if white and self.breaks and not os.path.exists(self.breaks):
+            open(self.breaks, "w").close()
+            os.environ["BROKEN"] = "1"
+        if self.breaks and "BROKEN" in os.environ:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         time.sleep(self.waits)
         if self.logs:
             with open(f"{self.logs}/{os.getpid()}", "a") as log:

@@ -9,29 +9,35 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 
 import cli
-from evaluate import portions
+from evaluate import portions, run, units
+from evaluate.compute import Computed
 from evaluate.jobs import untrained
-from evaluate.launchers.base import Launcher
+from evaluate.launchers.base import Launcher, finished
 from evaluate.launchers.local import Local
 from evaluate.launchers.processes import Processes
 from evaluate.launchers.queue import Queue
-from evaluate.launchers.slurm import Slurm, Task
+from evaluate.launchers.slurm import Slurm, Task, code_of
 from evaluate.predict import predict
 from evaluate.predictions import write_predictions
+from evaluate.results import Result
 from evaluate.stores import Store
 from evaluate.testset import TestSet, read_test_set
 from evaluate.units import How, code, networks
 from evaluate.work import Work
+from reports import inputs
 from zoo.card import System
 from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
 
@@ -111,7 +117,11 @@ def test_the_queue_hands_out_every_unit_until_it_is_finished_or_given_up(sizes, 
             continue
         worker = data.draw(some.sampled_from(sorted(at_work)))
         mine = at_work.pop(worker)
-        count = data.draw(some.integers(0, len(mine)))
+        count = data.draw(some.integers(-1, len(mine)))
+        if count < 0:
+            queue.back(worker)
+            assert queue.waiting, "it was gone before it began: that is no death of any unit"
+            continue
         finished += mine[:count]
         if count == len(mine):
             queue.done(worker)
@@ -244,6 +254,59 @@ def test_a_unit_that_fails_is_named_and_the_rest_goes_on(
 
 
 @pytest.mark.slow
+def test_units_of_a_process_that_can_compute_no_more_are_computed_by_another(
+    small_system: Callable[..., System], test_set: TestSet, kept: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """In the first process that meets the white image all units fail from then on, as after an error of CUDA."""
+    written(small_system(breaks=f"'{tmp_path / 'met'}'"), test_set, tmp_path, Processes(1, retries=1))
+    assert (tmp_path / "met").exists()
+    assert len(names(kept)) == 14
+    assert "Traceback" not in capfd.readouterr().err
+    with pytest.raises(
+        MachineError, match=r"ended after CUDA error: an illegal memory access was enc.*, once"
+    ):
+        written(small_system(breaks=f"'{tmp_path / 'again'}'"), test_set, tmp_path, Processes(1, retries=0))
+
+
+def test_only_what_is_wrong_with_the_process_ends_it(
+    small_system: Callable[..., System], test_set: TestSet
+) -> None:
+    how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")
+    (network,) = networks(untrained(small_system(), 0, folds=[0]), how)
+    unit = next(Work(images=test_set.images, networks=(network,), features=(None,)).units(0))
+    ours = [
+        "this network does not",
+        "CUDA out of memory. CUDA error",
+        "CUDA error: no kernel image is available",
+    ]
+    came = list(finished(Computed(unit=unit, error=RuntimeError(said)) for said in ours))
+    assert [each.failure is not None for each in came] == [True] * 3
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        list(finished([Computed(unit=unit, error=RuntimeError("CUDA error: unspecified launch failure"))]))
+
+
+def test_a_store_that_cannot_be_reached_is_the_failure_of_a_unit(
+    small_system: Callable[..., System], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not end the process: the unit would be begun again, with a traceback each time."""
+
+    def refused(*_: object) -> None:
+        raise ConnectionRefusedError(111, "refused")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refused)
+    how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")
+    (network,) = networks(untrained(small_system(), 0, folds=[0]), how)
+    units = list(Work(images=test_set.images, networks=(network,), features=(None,)).units(0))
+    result = Result(probabilities=np.zeros((16, 2)), batch_size=1)
+    came = list(
+        finished([Computed(unit=unit, result=result) for unit in units], Store(location="memory://x"))
+    )
+    assert [each.failure and each.failure.exit_code for each in came] == [4] * 7
+    assert came[0].failure
+    assert came[0].failure.message == "memory://x: results cannot be kept there: refused"
+
+
+@pytest.mark.slow
 def test_slurm_writes_what_one_process_does_and_goes_on_after_a_task_that_died(
     small_system: Callable[..., System], test_set: TestSet, local: bytes, kept: Path, tmp_path: Path
 ) -> None:
@@ -308,7 +371,7 @@ def test_a_task_that_comes_back_after_its_time_limit_goes_on(
         store=Store(location=str(kept)),
         threads=1,
         paths=(),
-        code=code(),
+        code=code("torch"),
     )
     half = msgspec.structs.replace(task, units=task.units[:3])
     assert half() == []
@@ -321,6 +384,26 @@ def test_a_task_that_comes_back_after_its_time_limit_goes_on(
     (refused, *_) = msgspec.structs.replace(task, code="other")()
     assert refused.failure
     assert "has another version of melanoma-zoo" in refused.failure.message
+
+
+def test_a_task_refuses_to_compute_with_another_version_of_the_engine(
+    small_system: Callable[..., System], test_set: TestSet, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results would be kept under the name of the version that the run was started with."""
+    monkeypatch.setattr(units, "installed", lambda _: True)
+    monkeypatch.setattr(units, "versions", lambda engine: {engine: "1.0"})
+    how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="openvino")
+    (network,) = networks(untrained(small_system(), 0, folds=[0]), how)
+    given = tuple(Work(images=test_set.images, networks=(network,), features=(None,)).units(0))
+    task = Task(units=given, store=Store(location=str(kept)), threads=1, paths=(), code=code_of(given))
+    try:
+        code.cache_clear()
+        monkeypatch.setattr(units, "versions", lambda engine: {engine: "2.0"})
+        refused = task()
+    finally:
+        code.cache_clear()
+    assert len(refused) == 7
+    assert all("or those of the engine" in each.failure.message for each in refused)
 
 
 @pytest.mark.parametrize(
@@ -348,6 +431,29 @@ def test_what_a_launcher_does_not_have_is_said(
     done = CliRunner().invoke(cli.main, [*start, "--output", str(tmp_path / "a.parquet"), *words])
     assert done.exit_code == code, done.output
     assert message in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [(run, ["predict", "--output", "a.parquet"]), (inputs, ["compare", "--no-latency"])],
+    ids=["predict", "compare"],
+)
+def test_images_are_checked_by_as_many_threads_as_there_are_cores(
+    module: ModuleType, words: list[str], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def read(*_: object, workers: int, **__: object) -> None:
+        asked.append(workers)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(module, "cores", lambda: 7)
+    monkeypatch.setattr(module, "read_test_set", read)
+    start = [words[0], "sge_b3", "--untrained", "0", "--test-set", test_set.path, *words[1:]]
+    for more in ([], ["--workers", "3"]):
+        done = CliRunner().invoke(cli.main, [*start, *more])
+        assert "far enough" in done.stderr, done.output
+    assert asked == [7, 3]
 
 
 def test_compare_takes_a_launcher_only_for_networks_that_it_runs() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from evaluate import portions
 from evaluate.jobs import Job, trained, untrained
 from evaluate.launchers.base import Launcher
 from evaluate.launchers.local import Local
-from evaluate.predict import predict
+from evaluate.predict import Settings, predict
 from evaluate.predictions import write_predictions
 from evaluate.testset import TestSet, read_test_set
+from evaluate.units import code
 from zoo.card import System
 from zoo.errors import MachineError, MelanomaZooError, UsageError
 
@@ -157,6 +159,30 @@ def test_a_process_decodes_the_next_portion_while_it_computes_this_one(
     assert not test_set.images[-1].path.exists()
 
 
+def test_processes_that_are_gone_before_they_are_given_work_cost_no_unit_a_retry(
+    nodes: Nodes, small_system: Callable[..., System], test_set: TestSet, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """As where their node went away while they waited: more of them than there are retries."""
+    started = package._Pool._started
+    killed: list[int] = []
+
+    def then_gone(self, ready) -> None:
+        started(self, ready)
+        if len(killed) < 3:
+            killed.append(self.idle[-1])
+            actor = self.actors[self.idle[-1]]
+            ray.kill(actor)
+            with suppress(ray.exceptions.RayActorError):
+                while True:
+                    ray.get(actor.ready.remote())
+
+    monkeypatch.setattr(package._Pool, "_started", then_gone)
+    with Ray(nodes.address, slots=1, retries=0) as launcher:
+        written(untrained(small_system(), 0), test_set, tmp_path, launcher)
+    assert len(killed) == 3
+    assert len(names(kept)) == 26
+
+
 def test_units_that_fail_or_kill_are_named_and_the_rest_goes_on(
     nodes: Nodes, small_system: Callable[..., System], test_set: TestSet, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
@@ -175,12 +201,12 @@ def test_units_that_fail_or_kill_are_named_and_the_rest_goes_on(
         )
         assert "died with its node or by itself, 2 times" in said
         assert len(names(kept)) == 24 + 12
-    monkeypatch.setattr(package, "code", lambda: "other")
-    with (
-        Ray(nodes.address) as launcher,
-        pytest.raises(MachineError, match=r"node .* has another version of melanoma-zoo"),
-    ):
-        written(untrained(small_system(), 0), test_set, tmp_path, launcher)
+    monkeypatch.setattr(package, "code", lambda engine: "other" if engine == "onnxruntime" else code(engine))
+    with Ray(nodes.address) as launcher:
+        job = untrained(small_system("other", 1), 0)
+        written(job, test_set, tmp_path, launcher)
+        with pytest.raises(MachineError, match=r"node .* has another version of melanoma-zoo"):
+            predict([job], test_set, Settings(engine="onnxruntime"), launcher=launcher)
     with pytest.raises(MachineError, match="no node has 64 CPU; ask for less"), Ray(nodes.address, cpus=64):
         pass
 

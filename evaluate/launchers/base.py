@@ -18,7 +18,7 @@ from evaluate.results import Result, keep
 from evaluate.stores import Store
 from evaluate.units import Unit
 from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
-from zoo.runtime import Device, Precision, check
+from zoo.runtime import Device, Precision, check, out_of_memory
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +125,7 @@ def other_code(theirs: str) -> MachineError:
     """
     return MachineError(
         f"{theirs} has another version of melanoma-zoo (here {zoo.__version__}) or of a package that decides "
-        "results (numpy, OpenCV, timm, torch); install the same on all nodes"
+        "results (numpy, OpenCV, timm, torch, or those of the engine); install the same on all nodes"
     )
 
 
@@ -140,21 +140,44 @@ def finished(computed: Iterable[Computed], store: Store | None = None) -> Iterat
     Args:
         computed: The units with their results.
         store: Where results are kept at once; nowhere where None.
+
+    Raises:
+        Exception: What ends this process (`ends_process`), as it came.
     """
     for each in computed:
         if each.error is not None:
+<<<<<<< HEAD
             _let_go(each.error)
+=======
+            if ends_process(each.error):
+                raise each.error
+>>>>>>> mend8b
             yield Finished(name=each.unit.name, failure=failure(each.error))
         elif each.result is not None:
-            kept = store is not None and keep(each.unit, each.result, store)
+            try:
+                kept = store is not None and keep(each.unit, each.result, store)
+            except MachineError as error:
+                yield Finished(name=each.unit.name, failure=failure(error))
+                continue
             yield Finished(name=each.unit.name, result=each.result, kept=kept)
 
 
+<<<<<<< HEAD
 def _let_go(error: BaseException | None) -> None:
     """Frees what the functions that an error has left had in hand: pixels, and what is on a GPU."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
+=======
+def ends_process(error: Exception) -> bool:
+    """Whether a process can compute no more after an error.
+
+    After most errors of CUDA every call in the same process fails, whatever unit it is for, and another process
+    is to compute those. Not so where the GPU has no code for it: that is so in every process.
+    """
+    said = str(error)
+    return "CUDA error" in said and "no kernel image" not in said and not out_of_memory(error)
+>>>>>>> mend8b
 
 
 def failure(error: Exception) -> Failure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -13,6 +13,7 @@ from evaluate.portions import Portion
 from evaluate.stores import Store
 from evaluate.units import Network, code
 from zoo import cache
+from zoo.engines import Library
 from zoo.errors import MachineError
 from zoo.files import write
 from zoo.runtime import Device, Precision
@@ -31,14 +32,17 @@ class Worker:
         self.computer = Computer(threads)
         self.store = store
 
-    def ready(self) -> tuple[str, str]:
-        """On which node it is, and what code it runs."""
+    def ready(self) -> tuple[str, dict[Library, str]]:
+        """On which node it is, and what code it runs with each engine."""
         import ray
 
-        return ray.util.get_node_ip_address(), code()
+        return ray.util.get_node_ip_address(), {engine: code(engine) for engine in get_args(Library)}
 
-    def compute(self, portion: Portion, files: Files, after: Portion) -> Iterator[Finished]:
-        """The units of a portion, one after another; images of what is likely to be next are decoded meanwhile."""
+    def compute(self, portion: Portion, files: Files, after: Portion) -> Iterator[Finished | None]:
+        """None, which says that it has begun, and the units of a portion, one after another.
+
+        Images of what is likely to be next are decoded meanwhile."""
+        yield None
         try:
             placed = _placed(portion, files)
         except MachineError as error:

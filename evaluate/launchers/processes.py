@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from evaluate.compute import Computer
-from evaluate.launchers.base import Finished, Where, cores, finished, here, prepare
+from evaluate.launchers.base import Finished, Where, cores, ends_process, finished, here, prepare
 from evaluate.launchers.queue import RETRIES, Queue
 from evaluate.portions import Portion
 from evaluate.stores import Store
@@ -65,6 +65,8 @@ class Processes:
                     if said is None:
                         queue.done(worker.slot)
                         worker.busy = False
+                    elif isinstance(said, str):
+                        worker.why = said
                     else:
                         worker.finished.append(said.name)
                         yield said
@@ -105,6 +107,7 @@ class _Worker:
         self.slot, self.process, self.connection = slot, process, connection
         self.busy = False
         self.finished: list[str] = []
+        self.why = ""
 
     def begin(self, portion: Portion, after: Portion) -> None:
         self.busy, self.finished = True, []
@@ -116,6 +119,8 @@ class _Worker:
         """Waits for the end; how it came."""
         self.connection.close()
         self.process.join()
+        if self.why:
+            return f"ended after {self.why}"
         code = self.process.exitcode or 0
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
@@ -150,7 +155,7 @@ def _environment(more: dict[str, str]) -> Iterator[None]:
 
 def _work(connection: Connection, workers: int, threads: int, store: Store | None) -> None:
     """What a process does: portions in, each with what is likely to be next, finished units out, None after each
-    portion; until nobody asks."""
+    portion; until nobody asks, or until it can compute no more, and says why."""
     # Ctrl-C reaches all processes of a terminal; the one that was started decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     prepare((), threads)
@@ -158,7 +163,13 @@ def _work(connection: Connection, workers: int, threads: int, store: Store | Non
     with ended, closing(Computer(workers)) as computer:
         while True:
             portion, after = connection.recv()
-            with closing(computer([portion], after)) as computed:
-                for each in finished(computed, store):
-                    connection.send(each)
+            try:
+                with closing(computer([portion], after)) as computed:
+                    for each in finished(computed, store):
+                        connection.send(each)
+            except Exception as error:
+                if not ends_process(error):
+                    raise
+                connection.send(" ".join(str(error).split())[:300])
+                return
             connection.send(None)

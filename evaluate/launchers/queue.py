@@ -74,6 +74,12 @@ class Queue:
         """A worker has computed all of its portion."""
         del self._at_work[worker]
 
+    def back(self, worker: int) -> None:
+        """A worker was gone before it began with what it was given: no unit of that is to blame."""
+        if worker in self._promised:
+            self._next.appendleft(self._promised.pop(worker))
+        self._again.appendleft(self._at_work.pop(worker))
+
     def died(self, worker: int, finished: Iterable[str], why: str) -> list[Finished]:
         """A worker has died; what it has not finished is computed by others.
 

@@ -23,6 +23,7 @@ from evaluate.launchers.queue import RETRIES, Queue
 from evaluate.portions import Portion
 from evaluate.stores import Store
 from evaluate.units import code
+from zoo.engines import Library
 from zoo.errors import MachineError, UsageError
 from zoo.runtime import Device, Precision
 
@@ -169,8 +170,10 @@ class _Pool:
         self.number = 0
         self.actors: dict[int, Any] = {}
         self.starting: dict[Any, int] = {}
+        self.nodes: dict[int, tuple[str, dict[Library, str]]] = {}
         self.idle: list[int] = []
         self.at_work: dict[Any, tuple[int, list[str]]] = {}
+        self.begun: set[int] = set()
         self._remote = ray.remote(
             num_cpus=own.cpus,
             num_gpus=own.gpus,
@@ -199,6 +202,7 @@ class _Pool:
         while self.idle and queue.waiting:
             number = self.idle.pop()
             portion = queue.take(number)
+            self._check(number, portion)
             compute = self.actors[number].compute.options(num_returns="streaming")
             stream = compute.remote(portion, self.own.shipped(portion), queue.promise(number))
             self.at_work[stream] = number, []
@@ -225,33 +229,46 @@ class _Pool:
 
         number = self.starting.pop(ready)
         try:
-            node, theirs = ray.get(ready)
+            self.nodes[number] = ray.get(ready)
         except ray.exceptions.RayTaskError as error:
             raise MachineError(f"a process on the Ray cluster does not start: {_reason(error)}") from error
         except ray.exceptions.RayError:
             del self.actors[number]  # Its node went away; another is started.
             return
-        if theirs != code():
-            raise other_code(f"node {node}")
         self.idle.append(number)
+
+    def _check(self, number: int, portion: Portion) -> None:
+        """Refuses a node that would compute a portion otherwise than its results are named."""
+        node, theirs = self.nodes[number]
+        for engine in {unit.network.how.engine for unit in portion}:
+            if theirs[engine] != code(engine):
+                raise other_code(f"node {node}")
 
     def _came(self, stream: Any, queue: Queue) -> Iterator[Finished]:
         import ray
 
         number, names = self.at_work[stream]
         try:
-            found: Finished = ray.get(next(stream))
+            found: Finished | None = ray.get(next(stream))
         except StopIteration:
             del self.at_work[stream]
+            self.begun.discard(number)
             queue.done(number)
             self.idle.append(number)
         except ray.exceptions.RayError as error:
             del self.at_work[stream], self.actors[number]
             logging.getLogger(__name__).info("a process of the Ray cluster died: %s", _reason(error))
-            yield from queue.died(number, names, "died with its node or by itself")
+            # One that waited for work on a node that went away is noticed when it is given some.
+            if number not in self.begun and isinstance(error, ray.exceptions.RayActorError):
+                queue.back(number)
+            else:
+                yield from queue.died(number, names, "died with its node or by itself")
         else:
-            names.append(found.name)
-            yield found
+            if found is None:
+                self.begun.add(number)
+            else:
+                names.append(found.name)
+                yield found
 
 
 def _check_address(address: str | None) -> None:

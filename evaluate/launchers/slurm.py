@@ -102,7 +102,7 @@ class Slurm:
     ) -> Iterator[Finished]:
         """One array job: units as they are finished, and what is left of tasks that died back in the queue."""
         asked = [
-            Task(units=units, store=store, threads=self.cpus, paths=tuple(sys.path), code=code())
+            Task(units=units, store=store, threads=self.cpus, paths=tuple(sys.path), code=code_of(units))
             for units in tasks
         ]
         with executor.batch():
@@ -144,7 +144,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
     def __call__(self) -> list[Finished]:
         """Computes and keeps what is not kept yet; the units that failed."""
-        if self.code != code():
+        if self.code != code_of(self.units):
             wrong = failure(other_code(f"node {socket.gethostname()}"))
             return [Finished(name=unit.name, failure=wrong) for unit in self.units]
         prepare(self.paths, self.threads)
@@ -199,6 +199,11 @@ class _Executor:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def code_of(units: Portion) -> str:
+    """Digest of the code that computes units in this process."""
+    return code(*sorted({unit.network.how.engine for unit in units}))
 
 
 def _in_order(units: Iterator[Unit]) -> Portion:
