@@ -146,12 +146,9 @@ def finished(computed: Iterable[Computed], store: Store | None = None) -> Iterat
     """
     for each in computed:
         if each.error is not None:
-<<<<<<< HEAD
-            _let_go(each.error)
-=======
             if ends_process(each.error):
                 raise each.error
->>>>>>> mend8b
+            _let_go(each.error)
             yield Finished(name=each.unit.name, failure=failure(each.error))
         elif each.result is not None:
             try:
@@ -162,13 +159,13 @@ def finished(computed: Iterable[Computed], store: Store | None = None) -> Iterat
             yield Finished(name=each.unit.name, result=each.result, kept=kept)
 
 
-<<<<<<< HEAD
 def _let_go(error: BaseException | None) -> None:
     """Frees what the functions that an error has left had in hand: pixels, and what is on a GPU."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
-=======
+
+
 def ends_process(error: Exception) -> bool:
     """Whether a process can compute no more after an error.
 
@@ -177,7 +174,6 @@ def ends_process(error: Exception) -> bool:
     """
     said = str(error)
     return "CUDA error" in said and "no kernel image" not in said and not out_of_memory(error)
->>>>>>> mend8b
 
 
 def failure(error: Exception) -> Failure:
