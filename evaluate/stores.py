@@ -10,7 +10,7 @@ import msgspec
 from zoo import cache
 from zoo.errors import MachineError
 from zoo.files import write
-from zoo.urls import file_system, is_url
+from zoo.urls import file_system, is_url, reason
 
 
 class Store(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
             content: bytes = self._files.cat_file(self._url(name))
         except FileNotFoundError:
             return None
-        except OSError as error:
+        except Exception as error:  # Packages have errors of their own: no credentials, no such host.
             raise self._unreachable(error) from error
         return content
 
@@ -71,7 +71,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
         try:
             # An object store shows an object when all of it is there.
             self._files.pipe_file(self._url(name), content)
-        except OSError as error:
+        except Exception as error:  # Packages have errors of their own: no credentials, no such host.
             raise self._unreachable(error) from error
         return True
 
@@ -86,5 +86,5 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
     def _url(self, name: str) -> str:
         return f"{self.location.rstrip('/')}/{name}.json"
 
-    def _unreachable(self, error: OSError) -> MachineError:
-        return MachineError(f"{self.location}: results cannot be kept there: {error.strerror or error}")
+    def _unreachable(self, error: Exception) -> MachineError:
+        return MachineError(f"{self.location}: results cannot be kept there: {reason(error)}")

@@ -23,7 +23,7 @@ from PIL import Image
 
 import cli
 from evaluate import portions, run, units
-from evaluate.compute import Computed
+from evaluate.compute import Computed, Computer
 from evaluate.jobs import untrained
 from evaluate.launchers.base import Launcher, finished
 from evaluate.launchers.local import Local
@@ -362,7 +362,7 @@ def test_slurm_needs_slurm_and_options_that_it_knows(
 
 
 def test_a_task_that_comes_back_after_its_time_limit_goes_on(
-    small_system: Callable[..., System], test_set: TestSet, kept: Path, tmp_path: Path
+    small_system: Callable[..., System], test_set: TestSet, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")
     (network,) = networks(untrained(small_system(), 0, folds=[0]), how)
@@ -373,8 +373,13 @@ def test_a_task_that_comes_back_after_its_time_limit_goes_on(
         paths=(),
         code=code("torch"),
     )
-    half = msgspec.structs.replace(task, units=task.units[:3])
+    threads: list[int] = []
+    monkeypatch.setattr(
+        "evaluate.launchers.slurm.Computer", lambda workers: threads.append(workers) or Computer(workers)
+    )
+    half = msgspec.structs.replace(task, units=task.units[:3], workers=3)
     assert half() == []
+    assert threads == [3], "images are decoded by as many as were asked for"
     before = {name: (kept / name).stat().st_mtime_ns for name in names(kept)}
     again = task.checkpoint()
     assert again.function is task

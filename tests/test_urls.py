@@ -20,7 +20,7 @@ from evaluate.stores import Store
 from evaluate.testset import TestSet, read_test_set
 from zoo.card import System
 from zoo.errors import InputError, MachineError, UsageError
-from zoo.urls import place
+from zoo.urls import files, place
 
 pytest.importorskip("s3fs", reason="needs the extra s3")
 moto_server = pytest.importorskip("moto.server", reason="needs moto's server")
@@ -146,3 +146,31 @@ def test_what_is_wrong_with_a_url_is_one_line(bucket: str, monkeypatch: pytest.M
     done = CliRunner().invoke(cli.main, ["predict", "sge_b3", "--untrained", "0", "--test-set", "gopher://x", "--output", "a.parquet"])  # fmt: skip
     assert done.exit_code == 2
     assert done.stderr.strip().splitlines()[-1].startswith("Error: gopher://x: no file system is known")
+
+
+def test_errors_that_packages_have_of_their_own_are_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without credentials botocore raises what is no OSError."""
+    from botocore.exceptions import NoCredentialsError
+
+    class Refusing:
+        def invalidate_cache(self) -> None: ...
+
+        def find(self, _: str) -> None:
+            raise NoCredentialsError
+
+        def cat_file(self, _: str) -> None:
+            raise NoCredentialsError
+
+        def pipe_file(self, _: str, __: bytes) -> None:
+            raise NoCredentialsError
+
+    monkeypatch.setattr("zoo.urls.file_system", lambda _: Refusing())
+    monkeypatch.setattr("evaluate.stores.file_system", lambda _: Refusing())
+    with pytest.raises(
+        MachineError, match=r"s3://bucket/set: cannot be listed: Unable to locate credentials"
+    ):
+        files(place("s3://bucket/set"))
+    store = Store(location="s3://bucket/kept")
+    for act in (lambda: store.read("name"), lambda: store.write("name", b"content")):
+        with pytest.raises(MachineError, match="cannot be kept there: Unable to locate credentials"):
+            act()

@@ -52,11 +52,16 @@ def files(folder: Path) -> list[Path]:
         found = system.find(url)
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
-        raise MachineError(f"{url}: cannot be listed: {' '.join(str(error).split())}") from error
+    except Exception as error:  # Packages have errors of their own: no credentials, no such host.
+        raise MachineError(f"{url}: cannot be listed: {reason(error)}") from error
     root = system._strip_protocol(url).rstrip("/") + "/"
     inside = [path.removeprefix(root) for path in found]
     return [folder / name for name in inside if not any(part.startswith(".") for part in name.split("/"))]
+
+
+def reason(error: Exception) -> str:
+    """What a package says of a place that it cannot reach, on one line."""
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
 
 
 def file_system(url: str) -> Any:

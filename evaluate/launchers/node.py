@@ -27,9 +27,11 @@ Ray would hand over the content of a reference that is not in a list, whether it
 class Worker:
     """A process of the cluster."""
 
-    def __init__(self, paths: tuple[str, ...], threads: int, store: Store | None) -> None:
+    def __init__(
+        self, paths: tuple[str, ...], threads: int, workers: int | None, store: Store | None
+    ) -> None:
         prepare(paths, threads)
-        self.computer = Computer(threads)
+        self.computer = Computer(workers or threads)
         self.store = store
 
     def ready(self) -> tuple[str, dict[Library, str]]:

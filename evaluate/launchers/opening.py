@@ -71,7 +71,7 @@ def opened(asked: Launching, device: Device = "auto", workers: int | None = None
     Args:
         asked: Which, and how.
         device: Where networks run.
-        workers: Threads that decode images in each process on this machine; the cores where None.
+        workers: Threads that decode images in each process; its cores where None.
 
     Raises:
         UsageError: An option is not one of this launcher.
@@ -88,6 +88,7 @@ def opened(asked: Launching, device: Device = "auto", workers: int | None = None
             cpus=asked.cpus or 1,
             gpus=gpus,
             retries=asked.retries,
+            workers=workers,
         ) as ray:
             yield ray
     elif asked.launcher == "slurm":
@@ -99,6 +100,7 @@ def opened(asked: Launching, device: Device = "auto", workers: int | None = None
             gpus=int(gpus),
             retries=asked.retries,
             options=asked.slurm,
+            workers=workers,
         )
     else:
         count = asked.processes or (len(visible_gpus()) if resolve(device) == "cuda" else 1)

@@ -45,6 +45,7 @@ class Ray:
         cpus: Cores of a process.
         gpus: GPUs of a process; a share such as 0.5 lets two have one.
         retries: How often a unit is begun again after its process or node died.
+        workers: Threads that decode images in each process; its cores where None.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class Ray:
         cpus: int = 1,
         gpus: float = 0,
         retries: int = RETRIES,
+        workers: int | None = None,
     ) -> None:
+        self.workers = workers
         self.address, self.most, self.cpus, self.gpus, self.retries = address, slots, cpus, gpus, retries
         self.slots = 0
         self._shipped: dict[Path, Any] = {}
@@ -191,7 +194,7 @@ class _Pool:
         """Starts processes until there are so many."""
         while len(self.actors) < count:
             self.number += 1
-            actor = self._remote.remote(tuple(sys.path), self.own.cpus, self.store)
+            actor = self._remote.remote(tuple(sys.path), self.own.cpus, self.own.workers, self.store)
             self.actors[self.number] = actor
             self.starting[actor.ready.remote()] = self.number
 

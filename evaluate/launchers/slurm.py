@@ -48,6 +48,7 @@ class Slurm:
         retries: How often a unit is begun again after its task died.
         options: Further options of sbatch, by the names that submitit has for them: `partition`, `account`,
             `time` (minutes), `mem`, `constraint` and so on.
+        workers: Threads that decode images in each task; its cores where None.
         cluster: `slurm`, or `local` for processes of this machine in its place.
     """
 
@@ -59,6 +60,7 @@ class Slurm:
         gpus: int = 0,
         retries: int = RETRIES,
         options: Mapping[str, str] | None = None,
+        workers: int | None = None,
         cluster: str = "slurm",
     ) -> None:
         try:
@@ -72,7 +74,7 @@ class Slurm:
                 "launcher slurm: there is no sbatch here; run it on a login node of the cluster"
             )
         self.slots, self.cpus, self.gpus, self.retries = slots, cpus, gpus, retries
-        self.options, self.cluster = dict(options or {}), cluster
+        self.options, self.workers, self.cluster = dict(options or {}), workers, cluster
 
     def where(self, device: Device, precision: Precision) -> Where:
         """As of `Launcher`; a job of its own asks a node for the name of its GPU."""
@@ -102,7 +104,14 @@ class Slurm:
     ) -> Iterator[Finished]:
         """One array job: units as they are finished, and what is left of tasks that died back in the queue."""
         asked = [
-            Task(units=units, store=store, threads=self.cpus, paths=tuple(sys.path), code=code_of(units))
+            Task(
+                units=units,
+                store=store,
+                threads=self.cpus,
+                workers=self.workers,
+                paths=tuple(sys.path),
+                code=code_of(units),
+            )
             for units in tasks
         ]
         with executor.batch():
@@ -139,6 +148,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     units: Portion
     store: Store
     threads: int
+    workers: int | None = None
     paths: tuple[str, ...]
     code: str
 
@@ -150,7 +160,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         prepare(self.paths, self.threads)
         left = [unit for unit in self.units if recall(unit, self.store) is None]
         failed = []
-        with closing(Computer(self.threads)) as computer:
+        with closing(Computer(self.workers or self.threads)) as computer:
             for each in finished(computer(portions(left, 1)), self.store):
                 if each.failure:
                     failed.append(each)
