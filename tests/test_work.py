@@ -89,8 +89,13 @@ def test_an_image_more_is_some_bytes_more(monkeypatch: pytest.MonkeyPatch) -> No
     path = image(0).path
     monkeypatch.setattr(testimages, "place", lambda _: path)
     traced(100)
-    few, many = traced(10_000), traced(30_000)
-    assert (many - few) / 20_000 < 200
+
+    def each() -> float:
+        few, many = traced(10_000), traced(30_000)
+        return (many - few) / 20_000
+
+    # Some table of the whole process may happen to grow once, by megabytes; not at each try.
+    assert any(each() < 200 for _ in range(3))
 
 
 @pytest.mark.usefixtures("kept")
