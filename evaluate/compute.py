@@ -165,7 +165,7 @@ class Computer:
         try:
             probabilities = views.average(logits(), units[0].network.views)
             if not np.isfinite(probabilities).all():
-                raise MachineError(_no_numbers(units[0].network.how))
+                raise MachineError(f"{units[0].network}: {_no_numbers(units[0].network.how)}")
         except Exception as error:  # As above; what a GPU could not do shows here.
             return self._failed(units, pixels, error)
         # A GPU begins with units when it is through with those before.
