@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from hypothesis import settings
 from PIL import Image
 
 import zoo
+from zoo.card import System
 
 # Tests that run beside each other share the cores.
 if beside := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
@@ -209,3 +211,20 @@ def small_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     yield make
     for name in dict.fromkeys(made):
         zoo.unregister(name)
+
+
+@pytest.fixture
+def counts_of(tmp_path: Path) -> Callable[[System], Path]:
+    """Counts of a system that no folder has, as `--counts` takes them."""
+
+    def counted(card: System) -> Path:
+        from reports import base
+
+        zoo.register(card)
+        try:
+            (tmp_path / "counts.json").write_text(json.dumps(base.counted([card])))
+        finally:
+            zoo.unregister(card.name)
+        return tmp_path / "counts.json"
+
+    return counted

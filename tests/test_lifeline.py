@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-import zoo
-from reports import base
 from zoo.card import Member, System
 
 ROOT = Path(__file__).parents[1]
@@ -106,13 +104,10 @@ SMALL = System(
 
 
 @pytest.mark.slow
-def test_a_terminated_profile_leaves_no_worker_behind(tmp_path: Path) -> None:
-    zoo.register(SMALL)
-    try:
-        (tmp_path / "counts.json").write_text(json.dumps(base.counted([SMALL])))
-    finally:
-        zoo.unregister(SMALL.name)
-    words = ("profile", "lonely", "--counts", str(tmp_path / "counts.json"), "--threads", "1")
+def test_a_terminated_profile_leaves_no_worker_behind(
+    tmp_path: Path, counts_of: Callable[[System], Path]
+) -> None:
+    words = ("profile", "lonely", "--counts", str(counts_of(SMALL)), "--threads", "1")
     running = psutil.Popen(
         [sys.executable, str(ROOT / "cli.py"), *words],
         env={**os.environ, "MELANOMA_ZOO_CACHE": str(tmp_path)}, cwd=ROOT,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from click.testing import CliRunner, Result
 import cli
 import zoo
 from benchmarks.results import Profile, Row
-from reports import base, record
+from reports import record
 from reports.pixels import digest
 from zoo.card import Member, System
 
@@ -52,13 +51,8 @@ def own_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def counts(tmp_path: Path) -> Path:
-    zoo.register(LONG)
-    try:
-        (tmp_path / "counts.json").write_text(json.dumps(base.counted([LONG])))
-    finally:
-        zoo.unregister(LONG.name)
-    return tmp_path / "counts.json"
+def counts(counts_of: Callable[[System], Path]) -> Path:
+    return counts_of(LONG)
 
 
 @pytest.fixture
