@@ -67,7 +67,7 @@ class OpenVino(nn.Module):
         precision: `f32`, `bf16` or `f16`. Without being told, OpenVINO takes a low one where the CPU has it.
         streams: Calls that run at once; more of them wait.
         batch: Images of most calls. What is compiled for just so many is faster (EfficientNet-B3 on two
-            cores: 3 to 9%); calls with other numbers run what is compiled for any, when the first comes.
+            cores: 2 to 8%); calls with other numbers run what is compiled for any, when the first comes.
         folder: Where OpenVINO keeps what it makes of a model before it compiles it for a precision; it looks
             for itself whether that is of this model and version, and makes what is broken again.
 
