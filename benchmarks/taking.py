@@ -26,7 +26,7 @@ class Taker:
     Args:
         machine: What this runs on.
         store: Where readings are kept.
-        absent: Why a device is not there, or a kind of cell cannot be measured, by its name.
+        absent: Why a device or an engine is not there, or a kind of cell cannot be measured, by its name.
         resume: Take readings of an earlier run that were kept.
         limit_s: Seconds after which a process is given up.
         repeat: Which repeat of the whole run this is; each has readings of its own.
@@ -83,8 +83,9 @@ class Taker:
 
     def refusal(self, cell: Cell) -> str:
         """Why a cell cannot be measured here; empty where it can."""
-        absent = self._absent.get(cell.variant.device) or self._absent.get(cell.kind)
-        return cell.variant.impossible or absent or ""
+        needed = cell.variant.device, cell.kind, cell.variant.engine
+        absent = (self._absent.get(each) for each in needed)
+        return cell.variant.impossible or next(filter(None, absent), "")
 
     def _kept(self, name: str) -> worker.Answer | None:
         found = self._store.load(name) if self.resumes else None

@@ -81,9 +81,9 @@ class Asked:
 def prepare(asked: Asked, *, planned: bool = False) -> tuple[Options, Taker]:
     """What there is to measure, and what measures it: looks for the devices and images that are meant.
 
-    A device that is not there is told in the rows that needed it, so that the rest goes on; so is a package that
-    is missing to read images, where they are timed. Images that a run would make up are named, and not made, where
-    it is only `planned`.
+    A device or an engine that is not there is told in the rows that needed it, so that the rest goes on; so is a
+    package that is missing to read images, where they are timed. Images that a run would make up are named, and
+    not made, where it is only `planned`.
 
     Raises:
         InputError: The folder of images holds none, or one that cannot be read.
@@ -114,6 +114,7 @@ def prepare(asked: Asked, *, planned: bool = False) -> tuple[Options, Taker]:
     )
     absent: dict[str, str] = {device: reason for device, reason in present.items() if reason}
     absent |= {"end-to-end": unread} if unread else {}
+    absent |= {engine: why for engine in asked.engines if (why := _missing(engine))}
     taker = Taker(
         fingerprint(),
         Store(folder),
@@ -280,6 +281,15 @@ def _variants(asked: Asked, devices: Sequence[Device]) -> list[Variant]:
         for device, precision, way in product(devices, asked.precisions, ways)
         for number in (threads if device == "cpu" else [everything])
     ]
+
+
+def _missing(engine: Engine) -> str:
+    """What an engine lacks here; empty where nothing."""
+    if engine == "torch":
+        return ""
+    from zoo import engines  # a machine that only times torch may lack what it needs
+
+    return engines.missing(engine)
 
 
 def _images(asked: Asked, folder: Path, *, made: bool) -> tuple[str, ...]:

@@ -474,6 +474,20 @@ def test_a_plan_lists_every_cell_and_measures_nothing(monkeypatch: pytest.Monkey
     assert "Plan: 24 rows, about" in shown.stdout
 
 
+def test_an_engine_that_is_not_installed_costs_a_plan_no_time(
+    counts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zoo import engines
+
+    monkeypatch.setitem(engines._PACKAGES, "openvino", ("no-such-package",))
+    words = ("plan", "one", "--counts", counts, "--device", "cpu", "--threads", "1", "--engine", "torch,openvino")
+    listed = json.loads(run(*words, "--json").stdout)
+    (absent,) = [each for each in listed if each["scenario"] == "latency" and each["refused"]]
+    assert absent["variant"]["engine"] == "openvino"
+    assert absent["refused"] == "engine openvino is not installed; pip install 'melanoma-zoo[openvino]'"
+    assert [each["variant"]["engine"] for each in listed if each["seconds"] > 0 and each["scenario"] == "latency"] == ["torch"]  # fmt: skip
+
+
 def test_a_plan_holds_the_energy_of_processors_where_it_can_be_read(
     counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,13 @@ def installed(engine: Library) -> bool:
     return len(versions(engine)) == len(_PACKAGES[engine])
 
 
+def missing(engine: Library) -> str:
+    """What to install where an engine is not there; empty where it is."""
+    if installed(engine):
+        return ""
+    return f"engine {engine} is not installed; pip install 'melanoma-zoo[{_EXTRAS[engine]}]'"
+
+
 def versions(engine: Library) -> dict[str, str]:
     """The packages that an engine has beyond those that every run needs, and their versions.
 
@@ -96,11 +103,8 @@ def check(
         )
     if engine == "auto" or engine == "torch":
         return
-    if not installed(engine):
-        raise MachineError(
-            f"engine {engine} is not installed; pip install 'melanoma-zoo[{_EXTRAS[engine]}]', "
-            "or choose --engine torch"
-        )
+    if lacking := missing(engine):
+        raise MachineError(f"{lacking}, or choose --engine torch")
     if device != "cpu":
         raise MachineError(f"engine {engine} runs on CPUs only; choose --device cpu or --engine torch")
     if engine == "onnxruntime" and precision != "fp32":
@@ -206,7 +210,10 @@ def prepare(
             raise MachineError(f"{member.name}: {error}; choose --engine torch") from error
         # What was kept is broken: a disk, or somebody's hand.
         made = export.export(make(), member, anew=True)
-        ready = _session(engine, made.model, precision, streams, fixed)
+        try:
+            ready = _session(engine, made.model, precision, streams, fixed)
+        except ValueError as again:
+            raise MachineError(f"{member.name}: {again}; choose --engine torch") from error
 
     def single() -> nn.Module:
         return ready if precision == "fp32" else _session(engine, made.model, "fp32", streams, fixed)
@@ -226,12 +233,12 @@ def _session(
     threads = max(1, torch.get_num_threads() // streams)
     if engine == "onnxruntime":
         return OnnxRuntime(model, threads)
-    return OpenVino(model, threads, _HINTS[precision], streams, batch, _forms())
+    return OpenVino(model, threads, _HINTS[precision], streams, batch, _forms(precision))
 
 
-def _forms() -> Path | None:
-    """The folder of compiled forms; None where none can be kept."""
-    folder = cache.folder() / "openvino"
+def _forms(precision: Precision) -> Path | None:
+    """The folder of compiled forms of a precision, by which OpenVINO does not name them; None where none can be kept."""
+    folder = cache.folder() / "openvino" / precision
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
