@@ -27,7 +27,7 @@ from evaluate.portions import Portion
 from evaluate.preprocess import Geometry
 from evaluate.results import Result, Took
 from evaluate.testimages import TestImage
-from evaluate.units import SHARD, How, Network, Unit, builder
+from evaluate.units import SHARD, How, Network, Unit, builder, identity
 from zoo.errors import MachineError
 from zoo.export import Kept, recalled
 from zoo.processor import processor
@@ -226,10 +226,11 @@ class Computer:
 def _network(wanted: Network) -> nn.Module | Kept:
     """The network, or for an engine that runs exports what is kept of it, which takes a second less."""
     make = partial(network, wanted.training, builder(wanted))
-    if wanted.how.engine == "torch":
+    known = identity(wanted)
+    if wanted.how.engine == "torch" or not known:
         return make()
     unchanged(wanted.training)
-    return recalled(make, wanted.training.member, wanted.key)
+    return recalled(make, wanted.training.member, known)
 
 
 def _no_numbers(how: How) -> str:

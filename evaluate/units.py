@@ -167,6 +167,18 @@ def networks(job: Job, how: How) -> list[Network]:
     return found
 
 
+def identity(network: Network) -> str:
+    """A key of what makes a network and its weights, however it is run; empty where code of others makes it.
+
+    What that code calls cannot all be known before it was called.
+    """
+    member = network.training.member
+    if network.builder or ":" in member.network:
+        return ""
+    training = msgspec.structs.replace(network.training, path=None)
+    return kept.key("made", training, origin(member), code=_CODE, packages=_PACKAGES)
+
+
 def unit(
     network: Network, start: int, shard: tuple[TestImage, ...], features: npt.NDArray[np.float32] | None
 ) -> Unit:

@@ -115,7 +115,7 @@ def recalled(make: Callable[[], nn.Module], member: Member, known: str) -> Kept:
     Args:
         make: Makes the network, in eval mode, on the CPU.
         member: Its card's entry.
-        known: A key of everything that decides the network, its weights too.
+        known: A key of everything that decides the network, its weights too, and nothing of how it is run.
 
     Raises:
         MachineError: As of `export`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ class OpenVino(nn.Module):
             **({"CACHE_DIR": str(folder)} if folder else {}),
         }
         self._core = openvino.Core()
-        self._model, self._batch = model, batch
+        self._model, self._batch, self._folder = model, batch, folder
         self._compiled: dict[int | None, Any] = {}
         self._compiling = Lock()
         self._requests = local()
@@ -130,8 +131,11 @@ class OpenVino(nn.Module):
                     model = self._core.read_model(model=self._model, weights=b"")
                     if batch is not None:
                         model.reshape({each: [batch, *each.partial_shape[1:]] for each in model.inputs})
-                    self._compiled[batch] = self._core.compile_model(model, "CPU", self._settings)
+                    with _alone(self._folder, self._model):
+                        self._compiled[batch] = self._core.compile_model(model, "CPU", self._settings)
                 except Exception as error:
+                    if _of_memory(error):
+                        raise MemoryError(str(error)) from error
                     raise ValueError(f"OpenVINO cannot run the model: {_one_line(error)}") from error
         return self._compiled[batch]
 
@@ -151,9 +155,33 @@ def _errors(library: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+        if _of_memory(error):
             raise MemoryError(str(error)) from error
         raise MachineError(f"{library} cannot run the network: {_one_line(error)}") from error
+
+
+@contextmanager
+def _alone(folder: Path | None, model: bytes) -> Iterator[None]:
+    """Lets no other process keep a form of a model meanwhile: OpenVINO writes in place, and maps what it reads."""
+    if folder is None:
+        yield
+        return
+    from filelock import FileLock
+
+    lock = FileLock(folder / f"{sha256(model).hexdigest()[:16]}.lock")
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError):  # A file system without locks.
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _of_memory(error: Exception) -> bool:
+    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def _one_line(error: Exception) -> str:
