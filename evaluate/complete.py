@@ -50,6 +50,7 @@ def complete(work: Work, launcher: Launcher, store: Store, progress: Progress | 
 
     Raises:
         MelanomaZooError: Units failed; the others are kept.
+        MachineError: Results cannot be kept: no more are computed.
     """
     run = Run()
     missing = Missing(work, store, run.note)
@@ -69,10 +70,10 @@ def complete(work: Work, launcher: Launcher, store: Store, progress: Progress | 
             unit = at_work.pop(each.name, None)
             if unit is None:  # Told of before: by another run that computes the same, say.
                 continue
-            if each.failure:
+            if each.result is None:
+                assert each.failure
                 failures[unit] = each.failure
                 continue
-            assert each.result
             run.note(unit, each.result)
             if not each.kept and not results.keep(unit, each.result, store):
                 run.unkept[unit.name] = each.result

@@ -18,7 +18,24 @@ from evaluate.results import Result, keep
 from evaluate.stores import Store
 from evaluate.units import Unit
 from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
-from zoo.runtime import Device, Precision, check, out_of_memory
+from zoo.runtime import Device, Precision, check
+
+
+_STICKY = (
+    "device-side assert",
+    "hardware stack error",
+    "illegal instruction",
+    "illegal memory access",
+    "invalid program counter",
+    "launch timed out",
+    "misaligned address",
+    "operation not supported on global/shared address space",
+    "uncorrectable ecc error",
+    "uncorrectable nvlink error",
+    "unspecified launch failure",
+)
+"""Errors of CUDA that leave the process in an inconsistent state: "the process must be terminated and relaunched"
+(CUDA runtime API, cudaError)."""
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +69,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         name: The unit's name.
         result: What it came to.
         kept: Whether that is in the store already.
-        failure: Why it came to nothing.
+        failure: Why it came to nothing; with a result, why that could not be kept from there.
     """
 
     name: str
@@ -151,12 +168,12 @@ def finished(computed: Iterable[Computed], store: Store | None = None) -> Iterat
             _let_go(each.error)
             yield Finished(name=each.unit.name, failure=failure(each.error))
         elif each.result is not None:
+            kept, why = False, None
             try:
                 kept = store is not None and keep(each.unit, each.result, store)
-            except MachineError as error:
-                yield Finished(name=each.unit.name, failure=failure(error))
-                continue
-            yield Finished(name=each.unit.name, result=each.result, kept=kept)
+            except MachineError as error:  # Whoever takes it may be able to.
+                why = failure(error)
+            yield Finished(name=each.unit.name, result=each.result, kept=kept, failure=why)
 
 
 def _let_go(error: BaseException | None) -> None:
@@ -169,11 +186,16 @@ def _let_go(error: BaseException | None) -> None:
 def ends_process(error: Exception) -> bool:
     """Whether a process can compute no more after an error.
 
-    After most errors of CUDA every call in the same process fails, whatever unit it is for, and another process
-    is to compute those. Not so where the GPU has no code for it: that is so in every process.
+    After some errors of CUDA every call in the same process fails, whatever unit it is for, and another process
+    is to compute those. After others (a GPU that somebody else holds, no memory) the next unit may well be computed.
     """
-    said = str(error)
-    return "CUDA error" in said and "no kernel image" not in said and not out_of_memory(error)
+    said = str(error).lower()
+    return "cuda error" in said and any(each in said for each in _STICKY)
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, as it travels between processes."""
+    return " ".join(str(error).split())[:300]
 
 
 def failure(error: Exception) -> Failure:

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from evaluate.compute import Computer
-from evaluate.launchers.base import Finished, Where, cores, ends_process, finished, here, prepare
+from evaluate.launchers.base import Finished, Where, cores, ends_process, finished, here, one_line, prepare
 from evaluate.launchers.queue import RETRIES, Queue
 from evaluate.portions import Portion
 from evaluate.stores import Store
@@ -170,6 +170,6 @@ def _work(connection: Connection, workers: int, threads: int, store: Store | Non
             except Exception as error:
                 if not ends_process(error):
                     raise
-                connection.send(" ".join(str(error).split())[:300])
+                connection.send(one_line(error))
                 return
             connection.send(None)

@@ -8,9 +8,13 @@ from itertools import islice
 
 from evaluate.launchers.base import Failure, Finished
 from evaluate.portions import Portion
+from zoo.errors import MachineError
 
 RETRIES = 2
 """How often a unit is begun again after its process died, unless told otherwise."""
+
+_UNITS_IN_VAIN = 10
+"""When so many units in a row would have been given up with none done between, all others would be too."""
 
 
 class Queue:
@@ -32,6 +36,7 @@ class Queue:
         self._again: deque[Portion] = deque()
         self._at_work: dict[int, Portion] = {}
         self._deaths: Counter[str] = Counter()
+        self._in_vain = 0
 
     @property
     def waiting(self) -> int:
@@ -73,12 +78,18 @@ class Queue:
     def done(self, worker: int) -> None:
         """A worker has computed all of its portion."""
         del self._at_work[worker]
+        self._in_vain = 0
 
-    def back(self, worker: int) -> None:
-        """A worker was gone before it began with what it was given: no unit of that is to blame."""
+    def back(self, worker: int, why: str) -> None:
+        """A worker was gone before it began with what it was given: no unit of that is to blame.
+
+        Raises:
+            MachineError: One after another is gone, and nothing is done.
+        """
         if worker in self._promised:
             self._next.appendleft(self._promised.pop(worker))
         self._again.appendleft(self._at_work.pop(worker))
+        self._another_in_vain(why)
 
     def died(self, worker: int, finished: Iterable[str], why: str) -> list[Finished]:
         """A worker has died; what it has not finished is computed by others.
@@ -93,8 +104,15 @@ class Queue:
 
         Returns:
             The unit that is given up, if it was begun too often.
+
+        Raises:
+            MachineError: One after another dies, and nothing is done.
         """
         known = set(finished)
+        if known:
+            self._in_vain = 0
+        else:
+            self._another_in_vain(why)
         if worker in self._promised:
             self._next.appendleft(self._promised.pop(worker))
         left = [unit for unit in self._at_work.pop(worker, ()) if unit.name not in known]
@@ -113,3 +131,11 @@ class Queue:
             "memory than there is, take a smaller --batch-size or fewer processes at a time"
         )
         return [Finished(name=suspect.name, failure=Failure(message=message, exit_code=4))]
+
+    def _another_in_vain(self, why: str) -> None:
+        """Ends a run whose processes all die; where all start at once (`ahead` is None) units end it by themselves."""
+        self._in_vain += 1
+        if self._ahead is not None and self._in_vain > max(_UNITS_IN_VAIN, self._ahead) * (self.retries + 1):
+            raise MachineError(
+                f"{self._in_vain} processes in a row computed nothing: the last {why}; what was finished is kept"
+            )

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from evaluate.launchers.base import Finished, Where, cores, here, other_code
+from evaluate.launchers.base import Finished, Where, cores, here, one_line, other_code
 from evaluate.launchers.node import Files, Worker, where
 from evaluate.launchers.queue import RETRIES, Queue
 from evaluate.portions import Portion
@@ -262,10 +262,13 @@ class _Pool:
             del self.at_work[stream], self.actors[number]
             logging.getLogger(__name__).info("a process of the Ray cluster died: %s", _reason(error))
             # One that waited for work on a node that went away is noticed when it is given some.
+            why = "died with its node or by itself"
+            if isinstance(error, ray.exceptions.RayTaskError):  # It could compute no more, and says why.
+                why = f"ended after {one_line(error.cause)}"
             if number not in self.begun and isinstance(error, ray.exceptions.RayActorError):
-                queue.back(number)
+                queue.back(number, why)
             else:
-                yield from queue.died(number, names, "died with its node or by itself")
+                yield from queue.died(number, names, why)
         else:
             if found is None:
                 self.begun.add(number)

@@ -158,16 +158,22 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
             wrong = failure(other_code(f"node {socket.gethostname()}"))
             return [Finished(name=unit.name, failure=wrong) for unit in self.units]
         prepare(self.paths, self.threads)
-        left = [unit for unit in self.units if recall(unit, self.store) is None]
+        left = {unit.name: unit for unit in self.units if recall(unit, self.store) is None}
         failed = []
-        with closing(Computer(self.workers or self.threads)) as computer:
-            for each in finished(computer(portions(left, 1)), self.store):
-                if each.failure:
-                    failed.append(each)
-                elif not each.kept:
+        with (
+            closing(Computer(self.workers or self.threads)) as computer,
+            closing(computer(portions(list(left.values()), 1))) as computed,
+        ):
+            for each in finished(computed, self.store):
+                if each.result is not None and not each.kept:
+                    # The others would be computed for nothing too.
                     unwritten = MachineError(f"{self.store.location}: cannot be written from a node; name a folder "
                                              "that all nodes see with --results")  # fmt: skip
-                    failed.append(Finished(name=each.name, failure=failure(unwritten)))
+                    why = each.failure or failure(unwritten)
+                    return [*failed, *(Finished(name=name, failure=why) for name in left)]
+                del left[each.name]
+                if each.failure:
+                    failed.append(each)
         return failed
 
     def checkpoint(self) -> Any:
