@@ -11,12 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 import cli
+from evaluate.images import ImageError, read
 from evaluate.jobs import untrained
 from evaluate.launchers.local import Local
 from evaluate.launchers.processes import Processes
 from evaluate.predict import predict
 from evaluate.predictions import write_predictions
 from evaluate.stores import Store
+from evaluate.tables import read_csv
 from evaluate.testset import TestSet, read_test_set
 from zoo.card import System
 from zoo.errors import InputError, MachineError, UsageError
@@ -174,3 +176,13 @@ def test_errors_that_packages_have_of_their_own_are_one_line_too(monkeypatch: py
     for act in (lambda: store.read("name"), lambda: store.write("name", b"content")):
         with pytest.raises(MachineError, match="cannot be kept there: Unable to locate credentials"):
             act()
+
+    def refused(_: object) -> None:
+        raise NoCredentialsError
+
+    image = place("s3://bucket/set/a.jpg")
+    monkeypatch.setattr(type(image), "read_bytes", refused)
+    with pytest.raises(ImageError, match=r"a\.jpg: cannot be read \(Unable to locate credentials\)"):
+        read(image)
+    with pytest.raises(InputError, match=r"a\.csv: cannot be read as a CSV table: Unable to locate credentials"):
+        read_csv(place("s3://bucket/set/a.csv"), ())

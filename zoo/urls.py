@@ -59,6 +59,20 @@ def files(folder: Path) -> list[Path]:
     return [folder / name for name in inside if not any(part.startswith(".") for part in name.split("/"))]
 
 
+def content(location: Path) -> bytes:
+    """What a file or a URL holds.
+
+    Raises:
+        OSError: It cannot be read; also where a package has errors of its own: no credentials, no such host.
+    """
+    try:
+        return location.read_bytes()
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(reason(error)) from error
+
+
 def reason(error: Exception) -> str:
     """What a package says of a place that it cannot reach, on one line."""
     return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
