@@ -163,9 +163,10 @@ class Computer:
         self, units: Portion, pixels: Decoding, logits: Logits, batch_size: int, begun: float
     ) -> list[Computed]:
         try:
-            probabilities = views.average(logits(), units[0].network.views)
-            if not np.isfinite(probabilities).all():
+            outputs = logits()
+            if not all(np.isfinite(each).all() for each in outputs):
                 raise MachineError(f"{units[0].network}: {_no_numbers(units[0].network.how)}")
+            probabilities = views.average(outputs, units[0].network.views)
         except Exception as error:  # As above; what a GPU could not do shows here.
             return self._failed(units, pixels, error)
         # A GPU begins with units when it is through with those before.

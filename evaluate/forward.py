@@ -48,7 +48,7 @@ _CUDA_SHARE = 0.8
 
 
 class _TooLargeError(MachineError):
-    """Memory does not suffice for a single view."""
+    """Memory does not suffice for what cannot be done in smaller parts."""
 
 
 class Forward:
@@ -154,7 +154,7 @@ class Forward:
             # What is copied and put together has no room: smaller batches would not help.
             if not out_of_memory(error):
                 raise
-            raise self._too_large() from error
+            raise self._too_large(len(images)) from error
 
     def _started(
         self, images: Sequence[Pixels], views: Sequence[str], features: npt.NDArray[np.float32] | None
@@ -197,7 +197,7 @@ class Forward:
         ]
 
     def _in_thread(self, batch: Sequence[_View]) -> Tensor | None:
-        """Logits of a batch; None where memory did not suffice for a view of it beside other batches."""
+        """Logits of a batch; None where memory did not suffice for it beside other batches."""
         # A thread has its own mode, and its own precision.
         with arithmetic(self.device, self.precision):
             try:
@@ -212,8 +212,13 @@ class Forward:
         if len(batch) > self.batch_size:
             return torch.cat([self._logits_of(part) for part in self._cut(batch)])
         output = self._attempt(batch)
-        if output is None and self._others_freed():
-            output = self._attempt(batch)
+        if output is None and self._compiled:
+            if self.streams > 1:  # Alone it may have room, without being compiled anew for a smaller batch.
+                raise self._too_large()
+            from zoo.compiling import forget
+
+            if forget():
+                output = self._attempt(batch)
         if output is not None:
             return output
         tried = max(len(batch), self.batch_size) if self._full else len(batch)
@@ -223,14 +228,6 @@ class Forward:
         if self.device == "cuda":
             torch.cuda.empty_cache()
         return self._logits_of(batch)
-
-    def _others_freed(self) -> bool:
-        """Whether networks that were kept compiled are gone; not while other batches run."""
-        if not self._compiled or self.streams > 1:
-            return False
-        from zoo.compiling import forget
-
-        return forget()
 
     def _attempt(self, batch: Sequence[_View]) -> Tensor | None:
         """Logits in fp32; None where memory ended. The failed pass is freed when this returns."""
@@ -251,9 +248,10 @@ class Forward:
         output: Tensor = self.network(image) if rows[0] is None else self.network(image, torch.stack(rows))
         return output[: len(batch)].float()
 
-    def _too_large(self) -> _TooLargeError:
+    def _too_large(self, images: int = 1) -> _TooLargeError:
+        several = f"{images} images" if images > 1 else "one image"
         return _TooLargeError(
-            f"{self.member.name}: memory does not suffice for one image of {self.member.size} px on "
+            f"{self.member.name}: memory does not suffice for {several} of {self.member.size} px on "
             f"{self.device}; free some, choose another device, or leave this member out (--members)"
         )
 

@@ -347,9 +347,10 @@ def test_an_error_that_shows_when_a_result_is_waited_for_is_the_units(
     assert [isinstance(each.error, ZeroDivisionError) for each in found] == [False, True, *[False] * 4]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("precision", "said"), [("fp32", "trained file"), ("bf16", "--precision fp32")])
 def test_outputs_that_are_no_numbers_are_the_units_fault_and_are_not_kept(
-    precision: Any, said: str, small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+    precision: Any, said: str, value: float, small_system: Callable[..., Any], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     start, count = Forward.start, 0
 
@@ -357,7 +358,8 @@ def test_outputs_that_are_no_numbers_are_the_units_fault_and_are_not_kept(
         nonlocal count
         count += 1
         wait, broken = start(own, *given), count == 2
-        return (lambda: [np.full_like(each, np.nan) for each in wait()]) if broken else wait
+        # Of one class alone: as a probability, one of -inf would look like a number.
+        return (lambda: [each + [value, 0] for each in wait()]) if broken else wait
 
     monkeypatch.setattr(Forward, "start", overflowing)
     how = msgspec.structs.replace(HOW, precision=precision)

@@ -181,6 +181,23 @@ def test_openvino_computes_in_single_precision_unless_told_otherwise() -> None:
         assert OpenVino(model, 1, "bf16").precision == "bf16"
 
 
+def test_forms_of_each_precision_are_kept_apart(kept: Path) -> None:
+    if not installed("openvino"):
+        pytest.skip("needs the extra openvino")
+    low = [each for each in ("fp16", "bf16") if engines._CAPABILITIES[each] in engines._openvino_capabilities()]
+    if not low:
+        pytest.skip("needs a CPU with a precision below fp32")
+    network = alive(TINY)
+    exact = outputs(network, TINY, 2)
+    for precision in low:
+        off = (outputs(prepare(network, TINY, "openvino", precision, "cpu"), TINY, 2) - exact).abs().max()
+        assert off > 1e-4, "a lower precision shows"
+    torch.testing.assert_close(
+        outputs(prepare(network, TINY, "openvino", "fp32", "cpu"), TINY, 2), exact, atol=1e-5, rtol=1e-4
+    )
+    assert {each.name for each in (kept / "openvino").iterdir()} == {"fp32", *low}
+
+
 @pytest.mark.parametrize("usual", [1, 2, 5])
 def test_openvino_compiles_for_the_usual_batch_and_runs_any(usual: int) -> None:
     if not installed("openvino"):
@@ -200,7 +217,7 @@ def test_what_openvino_makes_is_kept_and_made_again_where_it_is_broken(kept: Pat
         pytest.skip("needs the extra openvino")
     network = alive(TINY)
     expected = outputs(prepare(network, TINY, "openvino", "fp32", "cpu"), TINY, 2)
-    (form,) = (kept / "openvino").iterdir()
+    (form,) = (each for each in (kept / "openvino" / "fp32").iterdir() if each.suffix != ".lock")
     made = form.stat().st_mtime_ns
     torch.testing.assert_close(outputs(prepare(network, TINY, "openvino", "fp32", "cpu"), TINY, 2), expected)
     assert form.stat().st_mtime_ns == made
@@ -317,8 +334,49 @@ def test_what_is_exported_is_not_built_again(
     (exact,) = predict([untrained(tiny, 0)], test_set)
     assert len(built) == 2, "torch runs each fold itself"
     assert (again.table["score"] - exact.table["score"]).abs().max() < export.TOLERANCE
+    predict([untrained(tiny, 0, number_of_views=1)], test_set, msgspec.structs.replace(settings, batch_size=1))
+    assert len(built) == 2, "how it is run is no part of an export"
     predict([untrained(tiny, 1)], test_set, settings)
     assert len(built) == 4, "other weights are built, and exported"
+
+
+def test_what_code_of_others_makes_is_built_each_time(
+    engine: str, test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export by the name of what is called would miss what that imports."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_blocks.py").write_text(BLOCKS.format(factor=1))
+    (tmp_path / "own_builder.py").write_text("from own_blocks import Blocks as build\n")
+    own = Member(name="own", network="own_builder:build", size=8, classes=("MEL", "NV"), melanoma=0)
+    card = System(schema=1, name="own", title="Own", group="test", summary="One of its own.", members=(own,))
+    zoo.register(card)
+    try:
+        predict([untrained(card, 0)], test_set, Settings(engine=engine))
+        (tmp_path / "own_blocks.py").write_text(BLOCKS.format(factor=3))
+        for name in ("own_blocks", "own_builder"):
+            monkeypatch.delitem(sys.modules, name)
+        (job,) = [untrained(card, 0)]
+        some = msgspec.structs.replace(test_set, images=test_set.images[:5])
+        (exact,) = predict([job], some)
+        (found,) = predict([job], some, Settings(engine=engine))
+    finally:
+        zoo.unregister("own")
+    assert (exact.table["score"] - found.table["score"]).abs().max() < export.TOLERANCE
+
+
+BLOCKS = """
+import torch
+from torch import nn
+
+class Blocks(nn.Module):
+    def __init__(self, member):
+        super().__init__()
+        self.linear = nn.Linear(12, len(member.classes))
+
+    def forward(self, images):
+        pooled = nn.functional.avg_pool2d(images, 4).flatten(1)
+        return {factor} * self.linear(pooled)
+"""
 
 
 def test_a_file_that_has_changed_is_not_answered_for_by_its_export(

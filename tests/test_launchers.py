@@ -26,7 +26,7 @@ import cli
 from evaluate import portions, run, units
 from evaluate.compute import Computed, Computer
 from evaluate.jobs import untrained
-from evaluate.launchers.base import Launcher, finished
+from evaluate.launchers.base import Failure, Launcher, finished
 from evaluate.launchers.local import Local
 from evaluate.launchers.processes import Processes
 from evaluate.launchers.queue import Queue
@@ -315,6 +315,46 @@ def test_a_store_that_cannot_be_reached_is_the_failure_of_a_unit(
     assert all(each.result is result and not each.kept for each in came), "who takes it may be able to keep it"
     assert came[0].failure
     assert came[0].failure.message == "memory://x: results cannot be kept there: refused"
+
+
+def test_what_a_process_cannot_keep_is_kept_by_whoever_takes_it(
+    small_system: Callable[..., System], test_set: TestSet, local: bytes, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """And where that fails too no more is computed."""
+    came: list[str] = []
+
+    class Unkept(Local):
+        def run(self, portions, store) -> Iterator:
+            for each in super().run(portions, store):
+                came.append(each.name)
+                yield msgspec.structs.replace(each, kept=False, failure=Failure(message="no credentials", exit_code=4))
+
+    assert written(small_system(), test_set, tmp_path, Unkept(1)) == local
+    assert len(came) == len(names(kept)) == 14
+
+    def refused(*_: object) -> None:
+        raise ConnectionRefusedError(111, "refused")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refused)
+    came.clear()
+    with pytest.raises(MachineError, match="memory://y: results cannot be kept there: refused"):
+        predict([untrained(small_system(), 0)], test_set, launcher=Unkept(1), store=Store(location="memory://y"))
+    assert len(came) == 1
+
+
+def test_a_run_ends_whose_processes_all_die(
+    small_system: Callable[..., System], test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after all tries of all units, which may be days."""
+    how = How(device="cpu", device_name="cpu", precision="fp32", batch_size=None, engine="torch")
+    (network,) = networks(untrained(small_system(), 0, folds=[0]), how)
+    (unit,) = list(Work(images=test_set.images, networks=(network,), features=(None,)).units(0))[:1]
+    many = ((msgspec.structs.replace(unit, name=f"{number}"),) for number in range(1000))
+    queue = Queue(many, 2, ahead=1)
+    with pytest.raises(MachineError, match="31 processes in a row computed nothing: the last was killed by signal 9"):
+        for _ in range(1000):
+            queue.take(0)
+            queue.died(0, (), "was killed by signal 9")
 
 
 @pytest.mark.slow
