@@ -276,12 +276,12 @@ def test_the_environment_names_folders_for_every_command(
 def test_a_builder_that_fails_costs_its_own_system_only(site: Path, tmp_path: Path, builder: str) -> None:
     write(install(site, "plug_h"), "alien", "plug_h.nets:build", title="Alien")
     write(install(site, "plug_i", builder), "broken", "plug_i.nets:build", title="Broken")
-    run("compare", "broken", "alien", "first_place", "--no-latency", "--no-predictions", "--output", str(tmp_path / "out"))  # fmt: skip
+    run("compare", "broken", "alien", "second_place", "--no-latency", "--no-predictions", "--output", str(tmp_path / "out"))  # fmt: skip
     record = load(tmp_path / "out" / "record.json")
     found = {row["system"]: row for row in rows(record)}
     assert found["alien"]["macs_pass"] == 768 * 2
     assert found["broken"]["macs_pass"] is None
-    for key in ("macs_pass", "parameters_networks", "reduction_networks_first_place"):
+    for key in ("macs_pass", "parameters_networks", "reduction_networks_second_place"):
         assert "its builder plug_i.nets:build" in found["broken"][f"{key}_reason"]
     assert "n/a (cannot be counted: net: its builder" in (tmp_path / "out" / "comparison.md").read_text()
     assert page(record)
