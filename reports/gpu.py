@@ -70,7 +70,7 @@ def cuda_tests(folder: Path) -> tuple[str, bool]:
     options = [
         *("--noconftest", "-c", os.devnull, "--rootdir", str(ROOT), "-p", "no:cacheprovider"),
         # A file that cannot be imported here is no reason to run none of the other.
-        *("--continue-on-collection-errors", "--no-header", "-rs"),
+        *("--continue-on-collection-errors", "--no-header", "-rfEs"),
     ]
     # Plug-ins of other packages are not needed, and may fail for want of what they need themselves.
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
