@@ -50,15 +50,15 @@ bench: $(VENV)/.dev
 	mv $(TIMINGS)/new.json $(TIMINGS)/latest.json
 
 # Everything that a CUDA machine can say. Nothing is installed: PYTHON is one that has torch, timm, pandas,
-# click and rich. ARGS="--quick sge_b3 baseline_b3" shortens it. Where all that predict needs is there too, it is
-# timed beside timm's benchmark (BENCH_ARGS), also where a CUDA test failed (code 1). Image files are made up;
-# IMAGES=DIR takes real ones.
-gpu: | check-python
-	code=0; \
-	$(PYTHON) -m reports.gpu $(if $(IMAGES),--images "$(IMAGES)") $(ARGS) || code=$$?; \
-	test $$code -gt 1 || \
-	$(PYTHON) -m benchmarks.bench_gpu $(if $(IMAGES),--images "$(IMAGES)") $(BENCH_ARGS) || code=$$?; \
-	exit $$code
+# click and rich, by default that of the commands above where there is one. ARGS="--quick sge_b3 baseline_b3" shortens
+# all of it, ARGS="--device cpu --quick" tries it without a GPU. Image files are made up; IMAGES=DIR takes real ones.
+# Where all that predict needs is there too, it is timed beside timm's benchmark at last. A CUDA test that failed fails
+# the command (error 5), with all else done.
+GPU_PYTHON = $(or $(if $(filter file,$(origin PYTHON)),$(wildcard $(BIN)/python)),$(PYTHON),python3)
+gpu:
+	@why=$$("$(GPU_PYTHON)" -c 'import click, pandas, rich, timm, torch' 2>&1) || { \
+	echo "$(GPU_PYTHON): $$(printf "%s" "$$why" | tail -n 1); name a Python with torch, timm, pandas, click and rich: make gpu PYTHON=/path/to/python" >&2; exit 4; }
+	"$(GPU_PYTHON)" -m reports.gpu $(if $(IMAGES),--images "$(IMAGES)") $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(OUTPUT)

@@ -31,89 +31,129 @@ from typing import Any
 
 from benchmarks import limited
 from benchmarks.bench_gpu_rates import Row, measured
+from zoo.errors import InputError, MachineError, MelanomaZooError
 
 SYSTEM = "baseline_b3"
 
 COUNT = {"cuda": 8192, "cpu": 1024}
 """Files by default: a quick GPU is through with a thousand in less than a second."""
 
+BATCH = {"cuda": 256, "cpu": 16}
+ROUNDS = 3
+QUICK = 8
+"""Of so many files one is taken by `--quick`, and one round."""
+
+_JPEG = (".jpg", ".jpeg")
+
 
 def copies(sources: Sequence[Path], count: int, folder: Path) -> None:
-    """So many different files of some JPEG images: bytes that no decoder reads stand behind each."""
-    folder.mkdir()
-    for number in range(count):
-        content = sources[number % len(sources)].read_bytes()
-        (folder / f"{number:06d}.jpg").write_bytes(content + b"%d" % number)
+    """So many different files of some JPEG images: bytes that no decoder reads stand behind each.
+
+    Raises:
+        MachineError: There is no room for them.
+    """
+    try:
+        folder.mkdir()
+        for number in range(count):
+            content = sources[number % len(sources)].read_bytes()
+            (folder / f"{number:06d}.jpg").write_bytes(content + b"%d" % number)
+    except OSError as error:
+        raise MachineError(
+            f"{folder.parent}: {count:,} image files: {error.strerror}; --count asks for fewer, "
+            "and TMPDIR names another place for them"
+        ) from error
 
 
-def arguments() -> argparse.Namespace:
-    """What was asked for."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was asked for: by these words, or those of this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder of JPEG files; made-up ones without it")
     parser.add_argument(
         "--count", type=int, help="files, 8192 by default, 1024 on a CPU; given ones are repeated, each a file of its own"
     )  # fmt: skip
     parser.add_argument("--system", default=SYSTEM, help="whose first network is taken")
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", type=int, help="256 by default, 16 on a CPU")
     parser.add_argument("--views", type=int, default=1, help="the first views of the published sequence")
     parser.add_argument("--precisions", nargs="+", help="by default tf32 and bf16; bf16 on a CPU")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--workers", type=int, help="threads that decode; the cores by default")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="3 by default")
+    parser.add_argument("--quick", action="store_true", help="one round, and an eighth of the files")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument(
         "--output", type=Path, help="file of the tables; predict.md in the folder of make gpu without it"
     )
     parser.add_argument("--limit", type=int, default=1800, help="seconds for a process")
     parser.add_argument("--measure", nargs=3, metavar=("WHAT", "PRECISION", "0|1"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    given.count = given.count or COUNT[given.device]
+    given = parser.parse_args(words)
+    given.count = given.count or COUNT[given.device] // (QUICK if given.quick else 1)
+    given.batch = given.batch or BATCH[given.device]
+    given.rounds = given.rounds or (1 if given.quick else ROUNDS)
     return given
 
 
-def main() -> None:
-    """Measures in turn, and prints the tables."""
-    given = arguments()
+def main(words: Sequence[str] | None = None) -> None:
+    """Measures in turn, prints the tables and writes them.
+
+    Where a package is missing that `predict` needs, or no JPEG file is among the images, that is said, and nothing is
+    measured: `make gpu` goes on without.
+
+    Args:
+        words: As on a command line; those of this process where None.
+
+    Raises:
+        MelanomaZooError: There is no such system or folder, the device is not there, or files cannot be written.
+    """
+    given = arguments(words)
     if given.measure:
         what, precision, compiled = given.measure
         print(json.dumps(measured(Row(what, precision, compiled == "1", given.batch), given)))
         return
-    try:
-        from evaluate import predict  # noqa: F401
-        from reports.gpu import results
-        from reports.pixels import made_up
-        from zoo.errors import MelanomaZooError
-        from zoo.files import make_folder, write
-        from zoo.runtime import resolve
-    except ModuleNotFoundError as error:
-        # Not a failure of `make gpu`, which a machine may run that has little else than torch.
-        print(f"bench_gpu: not run, since it needs {error.name}; pip install melanoma-zoo", file=sys.stderr)
+    from reports.pixels import lacking
+
+    if why := lacking("evaluate.predict", "evaluate.testset"):
+        print(f"bench_gpu: not run: {why}", file=sys.stderr)
         return
-    try:
-        resolve(given.device)
-        output = given.output or results() / "predict.md"
-        rows = wanted(given, fitting(given))
-        with tempfile.TemporaryDirectory() as name:
-            place = Path(name)
-            real = given.images is not None
-            folder = given.images if real else place
-            sources = sorted(folder.glob("*.jpg")) if real else list(map(Path, made_up(place, 0)))
-            if not sources:
-                sys.exit(f"{folder}: holds no .jpg file; name a folder of images")
-            make_folder(output.parent)
-            copies(sources, given.count, place / "images")
-            given.images = place / "images"
-            found: dict[Row, list[dict[str, Any]]] = {row: [] for row in rows}
-            for number in range(given.rounds):
-                for row in rows if number == 0 else rows[:-1]:  # decoders once
-                    found[row].append(fresh(row, given, place / f"kept-{number}"))
-        text = report(found, given, real)
-        write(output, text)
-    except MelanomaZooError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    from reports.gpu import results
+    from zoo.files import make_folder, write
+    from zoo.runtime import resolve
+
+    resolve(given.device)
+    rows = wanted(given, fitting(given))
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        real = given.images is not None
+        sources = images(given.images, place)
+        if not sources:
+            print(f"bench_gpu: not run: {given.images} holds no JPEG file", file=sys.stderr)
+            return
+        output = given.output or results(given.device) / "predict.md"
+        make_folder(output.parent)
+        copies(sources, given.count, place / "images")
+        given.images = place / "images"
+        found: dict[Row, list[dict[str, Any]]] = {row: [] for row in rows}
+        for number in range(given.rounds):
+            for row in rows if number == 0 else rows[:-1]:  # decoders once
+                found[row].append(fresh(row, given, place / f"kept-{number}"))
+    text = report(found, given, real)
+    write(output, text)
     print(text, end="")
     print(f"wrote {output}", file=sys.stderr)
+
+
+def images(folder: Path | None, place: Path) -> list[Path]:
+    """The JPEG files of a folder, in order; made up at a place where there is no folder.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    from reports.pixels import made_up
+
+    if folder is None:
+        return list(map(Path, made_up(place, 0)))
+    if not folder.is_dir():
+        raise InputError(f"--images {folder}: there is no such folder")
+    return sorted(each for each in folder.iterdir() if each.suffix.lower() in _JPEG)
 
 
 def fitting(given: argparse.Namespace) -> int:
@@ -165,7 +205,7 @@ def report(found: dict[Row, list[dict[str, Any]]], given: argparse.Namespace, re
     machine, member = fingerprint(), zoo.card(given.system).members[0]
     files = "JPEG files" if real else "made-up JPEG files of 1024×768 px"
     lines = [
-        "# predict beside timm's benchmark\n",
+        f"# predict beside timm's benchmark{' (quick)' if given.quick else ''}\n",
         f"`python -m benchmarks.bench_gpu`: {given.system}, {member.backbone} at {member.size} px, random weights, "
         f"{given.count:,} {files},",
         f"{given.views} {'view' if given.views == 1 else 'views'} of each, on {given.device}; every row in a fresh "
@@ -242,4 +282,11 @@ def _decoders(answer: dict[str, Any], device: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MelanomaZooError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

@@ -48,14 +48,22 @@ def measured(row: Row, given: argparse.Namespace) -> dict[str, Any]:
     return decoders(given.images, given.system, given.device)
 
 
-def timm_rate(system: str, precision: str, batch: int, device: str) -> dict[str, Any]:
-    """Images per second of a system's backbone alone, by the method of timm's script."""
+def timm_rate(
+    system: str, precision: Precision, batch: int, device: Literal["cpu", "cuda"]
+) -> dict[str, Any]:
+    """Images per second of a system's backbone alone, by the method of timm's script.
+
+    Raises:
+        MachineError: The device has no such precision.
+    """
     import timm
     import torch
 
     import zoo
     from benchmarks.subject import backing_off
+    from zoo.runtime import check
 
+    check(device, precision)
     member = zoo.card(system).members[0]
     # That script lets cuDNN choose by time, which `predict` does not: another run may choose otherwise.
     torch.backends.cudnn.benchmark = True

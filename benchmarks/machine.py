@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from contextlib import suppress
+from ctypes import CDLL, byref, c_int
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -21,6 +25,12 @@ Device = Literal["auto", "cpu", "cuda"]
 
 _NEWER = ("usable_processors", "cpu_quota", "power_limits", "environment")
 """What records of older versions do not know of their machine."""
+
+_ASKED_S = 300
+"""Seconds that a fresh process may take to import torch and to start CUDA."""
+
+KERNEL = Path("/proc/driver/nvidia/version")
+"""What the driver tells of itself where its tools are missing."""
 
 
 @cache
@@ -80,9 +90,38 @@ def resolve(device: Device) -> Literal["cpu", "cuda"]:
     Raises:
         MachineError: It is not there.
     """
-    if device == "auto" and not fingerprint().gpus:
+    if device == "auto" and _cuda() is None:
         return "cpu"  # told without torch, which takes seconds to import
     return runtime.resolve(device)
+
+
+@cache
+def gpus_of_torch() -> tuple[str, ...]:
+    """Model and memory of each GPU that torch can use, that which networks run on first; none without CUDA.
+
+    nvidia-smi counts GPUs in another order, knows nothing of `CUDA_VISIBLE_DEVICES`, and is missing in some containers.
+    A fresh process asks torch: this one shall hold no part of a GPU that others are timed on.
+    """
+    if _cuda() is None:
+        return ()  # told without torch, which takes seconds to import
+    from benchmarks.worker import running  # not above: `python -m benchmarks.worker` imports this module before
+
+    with running(1) as ask:
+        answer = ask("benchmarks.machine:visible_gpus", {}, limit_s=_ASKED_S)
+    return tuple(answer.get("result", {}).get("gpus", ()))
+
+
+def visible_gpus(_: Mapping[str, Any]) -> dict[str, Any]:
+    """What `gpus_of_torch` asks a worker for."""
+    import torch
+
+    seen = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return {"gpus": [f"{each.name}, {each.total_memory >> 20} MiB" for each in seen]}
+
+
+def gpu_model() -> str:
+    """The GPU that networks run on; empty where torch finds none."""
+    return next(iter(gpus_of_torch()), "").rpartition(",")[0]
 
 
 def _cores() -> int:
@@ -92,12 +131,14 @@ def _cores() -> int:
     return cores or int(_output("sysctl", "-n", "hw.physicalcpu").strip() or os.cpu_count() or 1)
 
 
-def _nvidia() -> tuple[tuple[str, ...], tuple[str, ...], str | None, str | None]:
-    """Model and memory of each NVIDIA GPU, their power limits, the driver's version, and its CUDA version."""
+def _nvidia() -> tuple[tuple[str, ...], tuple[str, ...] | None, str | None, str | None]:
+    """Model and memory of each NVIDIA GPU, their power limits if told, the driver's version, and its CUDA version."""
     try:
         report = ET.fromstring(_output("nvidia-smi", "-q", "-x"))  # noqa: S314 (written by the driver)
     except ET.ParseError:
-        return (), (), None, None
+        # There is none; or its tools are missing, as in some containers.
+        gpus = gpus_of_torch()
+        return (gpus, None, _driver(), _cuda()) if gpus else ((), (), None, None)
     gpus = tuple(
         f"{gpu.findtext('product_name')}, {gpu.findtext('fb_memory_usage/total')}"
         for gpu in report.iter("gpu")
@@ -110,3 +151,19 @@ def _power_limit(gpu: ET.Element) -> str:
     # Drivers name it in one of these ways, by their age.
     named = ("gpu_power_readings/current_power_limit", "power_readings/power_limit")
     return next(filter(None, map(gpu.findtext, named)), "n/a")
+
+
+def _cuda() -> str | None:
+    """Newest CUDA version that the driver serves; None where there is no driver."""
+    found = c_int()
+    with suppress(OSError, AttributeError):
+        CDLL("libcuda.so.1").cuDriverGetVersion(byref(found))
+    return f"{found.value // 1000}.{found.value % 1000 // 10}" if found.value else None
+
+
+def _driver() -> str | None:
+    """The driver's version, as the kernel tells it."""
+    with suppress(OSError):
+        told = re.search(r"\b\d+\.\d+(\.\d+)?\b", KERNEL.read_text(encoding="utf-8"))
+        return told[0] if told else None
+    return None

@@ -63,7 +63,11 @@ class Gpu:
         self._call("nvmlInit_v2")
         self._handle = c_void_p()
         self.uuid = f"GPU-{uuid.removeprefix('GPU-')}"
-        self._call("nvmlDeviceGetHandleByUUID", c_char_p(self.uuid.encode()), byref(self._handle))
+        try:
+            self._find()
+        except Unavailable:
+            self.uuid = f"MIG-{uuid.removeprefix('GPU-')}"  # a slice of one: torch prints both without their kind
+            self._find()
 
     def energy_j(self) -> float:
         """Joules since the driver was loaded."""
@@ -114,6 +118,9 @@ class Gpu:
         found = (_Process * 64)()
         self._call("nvmlDeviceGetComputeRunningProcesses_v3", self._handle, byref(count), found)
         return {each.pid: None if each.used == _NOT_TOLD else int(each.used) for each in found[: count.value]}
+
+    def _find(self) -> None:
+        self._call("nvmlDeviceGetHandleByUUID", c_char_p(self.uuid.encode()), byref(self._handle))
 
     def _number(self, function: str, found: Any, *which: Any) -> int:
         self._call(function, self._handle, *which, byref(found))

@@ -74,7 +74,7 @@ class Machine:
         usable_processors: Logical processors that the process was allowed (its affinity). This and what follows is
             None in records of older versions.
         cpu_quota: How many processors' time its control groups allowed it; 0 where they set no limit.
-        power_limits: Power above which the driver slows each GPU down.
+        power_limits: Power above which the driver slows each GPU down; None where nothing tells it.
         environment: Inherited variables that change results or speed, as `NAME=value`, without folders.
         settings: Threads and precision in the process that computed; None where none did.
     """

@@ -83,8 +83,6 @@ def prepare(cell: Cell) -> Subject:
     variant = cell.variant
     allocator = tune_allocator()
     device = torch.device(variant.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"torch {torch.__version__} finds no CUDA GPU here")
     torch.set_num_threads(variant.threads)
     set_precision(variant)
     torch.zeros(1, device=device)  # Starting CUDA is no part of loading a network.
@@ -141,7 +139,12 @@ def autocast(variant: Variant) -> AbstractContextManager[Any]:
 
 
 def set_precision(variant: Variant) -> None:
-    """Lets matrix units round fp32 inputs to TF32, or forbids it."""
+    """Lets matrix units round fp32 inputs to TF32, or forbids it.
+
+    Raises:
+        MachineError: The device is not there, or has no such precision.
+    """
+    runtime.check(variant.device, variant.precision)
     tf32 = variant.precision == "tf32"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32

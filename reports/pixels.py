@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,12 +55,11 @@ def read(path: str, member: Member) -> NDArray[np.float32]:
     return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
 
 
-def lacking() -> str:
-    """Why no image can be read here: a package that is missing; empty where none is."""
+def lacking(*modules: str) -> str:
+    """Why no image can be read here, or one of some other modules not be imported; empty where all can."""
     try:
-        import cv2  # noqa: F401
-
-        from evaluate import preprocess  # noqa: F401
+        for module in ("cv2", "evaluate.preprocess", *modules):
+            import_module(module)
     except ImportError as error:  # also a library of the system that a package needs
         missing = isinstance(error, ModuleNotFoundError)
         return (

@@ -11,7 +11,7 @@ import msgspec
 from benchmarks.cells import Cell, Device, Engine, Precision, Variant
 from benchmarks.estimate import kept_rate, pass_s
 from benchmarks.lines import Network, Target, lines
-from benchmarks.machine import default_threads, fingerprint, resolve
+from benchmarks.machine import default_threads, gpu_model, resolve
 from evaluate import timings
 from evaluate.jobs import untrained
 from evaluate.planning import BEST_FIRST, Basis, Machines, Networks, Planned, planned
@@ -51,7 +51,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
         """The model of this machine's."""
         if self.where == "cpu":
             return processor()
-        return next(iter(fingerprint().gpus), "").partition(",")[0]
+        return gpu_model()
 
 
 class _Time(NamedTuple):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks import bench_gpu, bench_gpu_rates, limited
 from benchmarks.bench_gpu_rates import Row
 from evaluate.images import decode
-from reports import gpu
+from reports import gpu, pixels
+from zoo.errors import InputError, MachineError
 
-ROOT = Path(__file__).parents[1]
 SYSTEM = "timm:test_efficientnet,size=48"
 HEAD = "| precision | what | batch | views/s | of timm's | of the forward rate |"
 
@@ -52,18 +51,32 @@ def number(cell: str) -> float:
 
 
 @pytest.mark.slow
-def test_it_runs_on_a_cpu_and_writes_its_tables(photographs: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.bench_gpu", "--device", "cpu", "--system", SYSTEM, "--batch", "2",
-         "--images", photographs, "--count", "40", "--rounds", "1", "--precisions", "fp32", "--no-compile",
-         "--output", tmp_path / "gpu.md"],
-        capture_output=True, text=True, cwd=ROOT, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+def test_it_runs_on_a_cpu_and_writes_its_tables(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One row is measured in a fresh process, as all are; the others here, by the same words, to save their imports."""
+    real = limited.run
+
+    def run(command: list[str], limit_s: float, **options: Any) -> limited.Ended:
+        words = command[command.index("benchmarks.bench_gpu") + 1 :]
+        if "predict" in words:
+            return real(command, limit_s, **options)
+        bench_gpu.main(words)
+        return limited.Ended(0, capsys.readouterr().out, "", late=False)
+
+    monkeypatch.setattr(limited, "run", run)
+    monkeypatch.chdir(gpu.ROOT)
+    for setting in ("benchmark", "allow_tf32"):  # given back at the end
+        monkeypatch.setattr(torch.backends.cudnn, setting, getattr(torch.backends.cudnn, setting))
+    bench_gpu.main(
+        ["--device", "cpu", "--system", SYSTEM, "--batch", "2", "--images", str(photographs), "--count", "40",
+         "--rounds", "1", "--precisions", "fp32", "--no-compile", "--output", str(tmp_path / "gpu.md")]
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "gpu.md").read_text() == done.stdout
-    assert HEAD in done.stdout
-    assert "test_efficientnet at 48 px, random weights, 40 JPEG files,\n1 view of each, on cpu" in done.stdout
-    timm, forward, whole, going, head, threads, theirs = rows_of(done.stdout)
+    printed = capsys.readouterr().out
+    assert (tmp_path / "gpu.md").read_text() == printed
+    assert HEAD in printed
+    assert "test_efficientnet at 48 px, random weights, 40 JPEG files,\n1 view of each, on cpu" in printed
+    timm, forward, whole, going, head, threads, theirs = rows_of(printed)
     assert [row[:3] for row in (timm, forward, whole, going)] == [
         ["fp32", "timm: the backbone alone", "2"],
         ["fp32", "forward", "2"],
@@ -81,6 +94,63 @@ def test_it_runs_on_a_cpu_and_writes_its_tables(photographs: Path, tmp_path: Pat
     if "n/a" not in theirs[1]:
         assert theirs[0] == "torchvision on cpu, without it, over 32 images"
         assert 0 <= number(theirs[3]) <= number(theirs[2]) <= 255
+
+
+def test_jpeg_files_are_told_by_their_endings_whatever_the_case(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.jpeg", "c.jpg", "d.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [each.name for each in bench_gpu.images(tmp_path, tmp_path)] == ["a.jpeg", "b.JPG", "c.jpg"]
+    with pytest.raises(InputError, match="nowhere: there is no such folder"):
+        bench_gpu.images(tmp_path / "nowhere", tmp_path)
+
+
+def test_images_without_a_jpeg_file_fail_nothing(
+    tmp_path: Path, draw: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "images" / "one.png")
+    words = ["--device", "cpu", "--system", SYSTEM, "--output", str(tmp_path / "predict.md")]
+    bench_gpu.main([*words, "--images", str(tmp_path / "images")])
+    assert capsys.readouterr().err == f"bench_gpu: not run: {tmp_path / 'images'} holds no JPEG file\n"
+    assert not (tmp_path / "predict.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "reading images needs cv2, which is not installed"),
+        (ImportError("libGL.so.1: cannot open"), "reading images: libGL.so.1: cannot open"),
+    ],
+)  # fmt: skip
+def test_what_predict_lacks_is_one_line_and_fails_nothing(
+    missing: ImportError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(module: str) -> None:
+        raise missing
+
+    monkeypatch.setattr(pixels, "import_module", broken)
+    bench_gpu.main(["--device", "cpu"])
+    assert capsys.readouterr().err == f"bench_gpu: not run: {said}\n"
+
+
+def test_what_predict_needs_is_looked_for_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(pixels, "import_module", asked.append)
+    assert pixels.lacking("evaluate.predict") == ""
+    assert asked == ["cv2", "evaluate.preprocess", "evaluate.predict"]
+
+
+def test_files_that_do_not_fit_are_one_line(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").touch()
+    with pytest.raises(MachineError, match=r"2 image files: .*; --count asks for fewer"):
+        bench_gpu.copies(sorted(photographs.iterdir()), 2, tmp_path / "full")
+
+
+def test_a_gpu_without_a_precision_is_not_timed_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    with pytest.raises(MachineError, match="^precision tf32: Tesla T4 "):
+        bench_gpu_rates.timm_rate(SYSTEM, "tf32", 2, "cuda")
 
 
 def test_decoders_are_told_apart_by_their_pixels(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +194,17 @@ def test_predict_is_going_when_its_first_batch_is_through(
 def test_a_gpu_is_given_more_files(monkeypatch: pytest.MonkeyPatch) -> None:
     for words, count in ([], 8192), (["--device", "cpu"], 1024), (["--count", "9"], 9):
         monkeypatch.setattr(sys, "argv", ["bench_gpu", *words])
-        assert bench_gpu.arguments().count == count
+        assert bench_gpu.arguments().count == bench_gpu.arguments(words).count == count
+
+
+def test_quick_is_one_round_of_fewer_files_unless_told_otherwise() -> None:
+    for device in ("cuda", "cpu"):
+        short, long = (bench_gpu.arguments(["--device", device, *more]) for more in (["--quick"], []))
+        assert (short.rounds, long.rounds) == (1, 3)
+        assert short.count < long.count
+        assert short.count > 2 * short.batch, "there is something left after the first batch"
+    given = bench_gpu.arguments(["--quick", "--count", "9", "--rounds", "2", "--batch", "4"])
+    assert (given.count, given.rounds, given.batch) == (9, 2, 4)
 
 
 def test_copies_are_other_files_with_the_same_pixels(photographs: Path, tmp_path: Path) -> None:
@@ -144,6 +224,7 @@ def given() -> Callable[..., argparse.Namespace]:
             "no_compile": False,
             "system": "baseline_b3",
             "batch": 8,
+            "quick": False,
         }
         return argparse.Namespace(**{**usual, "count": 9, "views": 1, "rounds": 2, **more})
 
@@ -210,9 +291,8 @@ def test_its_tables_lie_in_the_folder_of_make_gpu(
     monkeypatch.setattr(gpu, "ROOT", tmp_path)
     monkeypatch.setattr(bench_gpu, "fresh", lambda *_: {"error": "not measured"})
     words = ["--device", "cpu", "--system", SYSTEM, "--images", str(photographs), "--count", "2"]
-    monkeypatch.setattr(sys, "argv", ["bench_gpu", *words])
-    bench_gpu.main()
-    (written,) = (tmp_path / "reports" / "results" / gpu.folder_name()).iterdir()
+    bench_gpu.main(words)
+    (written,) = (tmp_path / "reports" / "results" / gpu.folder_name("cpu")).iterdir()
     assert written.name == "predict.md"
     assert written.read_text() == capsys.readouterr().out
 

@@ -1,21 +1,29 @@
 """On a CUDA GPU: what `predict` runs there, against the CPU, and that nothing makes the host wait.
 
-`make gpu` runs these too, where the packages are there that `predict` needs.
+`make gpu` runs these too, without conftest.py, where the packages are there that `predict` needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-for package in ("cv2", "msgspec", "natsort", "numpy", "pandas", "PIL", "simplejpeg", "timm"):
-    pytest.importorskip(package, reason="needs what predict needs")
+NEEDED = (
+    *("cv2", "msgspec", "natsort", "numpy", "pandas", "PIL", "platformdirs", "pyarrow", "scipy", "simplejpeg"),
+    "timm",
+)
+for package in NEEDED:
+    try:
+        import_module(package)
+    except ImportError as error:  # it is missing, or a library of the system that it needs is
+        pytest.skip(f"needs what predict needs: {error}", allow_module_level=True)
 
 import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
 
 import zoo  # noqa: E402
 from evaluate import forward as module  # noqa: E402
@@ -76,12 +84,15 @@ def test_the_host_waits_for_results_alone(compiled: bool) -> None:
 
 
 def test_units_that_share_a_batch_have_the_results_of_the_cpu(
-    tmp_path: Path, draw: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """40 images with one view: three units of each of two networks, in one batch of 64."""
     monkeypatch.setenv("MELANOMA_ZOO_CACHE", str(tmp_path / "kept"))
+    (tmp_path / "images").mkdir()
+    random = np.random.default_rng(40)
     for number in range(40):
-        draw(tmp_path / "images" / f"I_{number:02d}.png")
+        pixels = random.integers(0, 256, (12, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"I_{number:02d}.png")
     card = System(
         schema=1, name="shared", title="Shared", group="test", summary="A small one.", folds=2,
         members=(member(),), checkpoints=Checkpoints(layout="ours", pattern="{member}_fold{fold}.pth"),

@@ -16,9 +16,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import ceilings, energy, memory, nvml, rapl
+from benchmarks import ceilings, energy, memory, nvml, rapl, worker
 from benchmarks import others as others_module
-from benchmarks.cells import Cell, Variant
+from benchmarks.cells import HOMES, Cell, Variant
 from benchmarks.drift import measure as drift
 from benchmarks.memory import peak_rss
 from benchmarks.nvml import Gpu, Unavailable, Watch, together
@@ -55,7 +55,7 @@ class Driver:
 
     def nvmlDeviceGetHandleByUUID(self, name: ctypes.c_char_p, _: Any) -> int:  # noqa: N802
         self.uuid = name.value or b""
-        return 0
+        return 0 if self.uuid.startswith(self.answers.get("kind", b"GPU-")) else 6
 
     def _give(self, key: str, pointer: Any) -> int:
         if key not in self.answers:
@@ -115,6 +115,14 @@ def test_the_driver_is_asked_in_its_own_units() -> None:
     assert made.uuid == b"GPU-1234"
     assert (gpu.energy_j(), gpu.clock_mhz(), gpu.temperature_c(), gpu.slowed()) == (5.0, 1500, 60, 5)
     assert gpu.processes() == {7: 100}
+
+
+def test_a_slice_of_a_gpu_is_found_by_its_own_kind_of_name() -> None:
+    made = Driver(kind=b"MIG-")
+    assert Gpu("1234", made).settings()["uuid"] == "MIG-1234"
+    assert made.uuid == b"MIG-1234"
+    with pytest.raises(Unavailable, match="nvmlDeviceGetHandleByUUID answers with error 6"):
+        Gpu("1234", Driver(kind=b"neither"))
 
 
 SETTINGS = {
@@ -406,6 +414,20 @@ def test_a_network_runs_as_its_variant_says(precision: Any) -> None:
     again = prepare(Cell(kind="latency", members=(MEMBER,), variant=Variant(threads=threads), batch=2))
     assert torch.equal(next(again.networks[0].parameters()), next(network.parameters()))
     assert torch.equal(again.inputs[0][0], image)
+
+
+@pytest.mark.parametrize("kind", ["latency", "drift", "ceilings"])
+def test_a_row_is_not_measured_in_another_precision_than_it_says(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    variant = Variant(device="cuda", precision="tf32", threads=torch.get_num_threads())
+    cell = Cell(kind=kind, members=(MEMBER,), variant=variant, rules=QUICK)
+    answer = worker._called(HOMES[kind], cell.fields(), None)
+    said = "precision tf32: Tesla T4 (compute capability 7.5) computes in fp32 instead; choose fp32 or fp16"
+    assert answer == {"error": said}
 
 
 def test_members_with_metadata_get_some() -> None:

@@ -4,14 +4,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
+import torch
 
-from benchmarks import allowance, clocks, machine
+from benchmarks import allowance, clocks, machine, worker
 from benchmarks.machine import default_threads, differences, fingerprint
 from benchmarks.results import Machine
 from benchmarks.sweep import available_memory
@@ -58,6 +62,89 @@ def test_gpus_are_read_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpus == ("GPU X, 81559 MiB", "GPU Y, 24564 MiB", "GPU Z, 1 MiB")
     assert limits == ("700.00 W", "350.00 W", "n/a")
     assert (driver, cuda) == ("570.1", "12.8")
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A driver of CUDA 12.8 without its tools, and two GPUs, of which torch takes first what nvidia-smi would list last."""
+    gpus = [
+        SimpleNamespace(name="GPU Y, small", total_memory=24564 << 20),
+        SimpleNamespace(name="GPU X", total_memory=81559 << 20),
+    ]
+
+    class Library:
+        def __init__(self, name: str) -> None:
+            assert name == "libcuda.so.1"
+
+        def cuDriverGetVersion(self, found: Any) -> int:  # noqa: N802
+            found._obj.value = 12080
+            return 0
+
+    @contextmanager
+    def running(_: int) -> Iterator[Any]:
+        yield lambda call, given, limit_s: {"result": worker.imported(call)(given)}
+
+    (tmp_path / "version").write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\n"
+        "GCC version:  gcc version 11.4.0\n"
+    )
+    monkeypatch.setattr(machine, "CDLL", Library)
+    monkeypatch.setattr(machine, "KERNEL", tmp_path / "version")
+    monkeypatch.setattr(machine, "_output", lambda *_: "")
+    monkeypatch.setattr(worker, "running", running)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", gpus.__getitem__)
+    machine.gpus_of_torch.cache_clear()
+    yield
+    machine.gpus_of_torch.cache_clear()
+
+
+@pytest.mark.usefixtures("driver")
+def test_where_the_drivers_tools_are_missing_torch_tells_the_gpus() -> None:
+    gpus = ("GPU Y, small, 24564 MiB", "GPU X, 81559 MiB")
+    assert machine._nvidia() == (gpus, None, "570.86.15", "12.8")
+    assert machine.gpu_model() == "GPU Y, small"
+
+
+@pytest.mark.usefixtures("driver")
+def test_the_gpu_that_networks_run_on_is_the_one_that_torch_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_output", lambda *_: REPORT)
+    assert machine._nvidia()[0][0] == "GPU X, 81559 MiB"
+    assert machine.gpu_model() == "GPU Y, small"
+
+
+@pytest.mark.usefixtures("driver")
+def test_auto_is_what_torch_finds_where_there_is_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert machine.resolve("auto") == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert machine.resolve("auto") == "cpu"
+
+
+def test_without_a_driver_nobody_waits_for_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    def asked(*_: object) -> None:
+        raise AssertionError("torch was asked")
+
+    monkeypatch.setattr(machine, "CDLL", none)
+    monkeypatch.setattr(machine, "_output", lambda *_: "")
+    monkeypatch.setattr(worker, "running", asked)
+    monkeypatch.setattr(machine.runtime, "resolve", asked)
+    machine.gpus_of_torch.cache_clear()
+    try:
+        assert machine._nvidia() == ((), (), None, None)
+        assert machine.resolve("auto") == "cpu"
+        assert machine.gpu_model() == ""
+    finally:
+        machine.gpus_of_torch.cache_clear()
+
+
+def test_a_fresh_process_tells_the_gpus_of_torch() -> None:
+    with worker.running(1) as ask:
+        answer = ask("benchmarks.machine:visible_gpus", {}, limit_s=300)
+    assert answer == {"result": machine.visible_gpus({})}
 
 
 @pytest.mark.parametrize("command", [("no-such-program",), ("false",)])

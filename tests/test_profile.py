@@ -911,7 +911,7 @@ def test_make_gpu_times_image_files(counts: Path, tmp_path: Path, given: bool, d
     for number in range(3):
         draw(tmp_path / "images" / f"{number}.jpg")
     words = ["--device", "cpu", "--quick", "--counts", str(counts), "--output", str(tmp_path / "out"), "--no-tests",
-             "--scenario", "end-to-end", "--precision", "fp32", "one"]  # fmt: skip
+             "--no-predict", "--scenario", "end-to-end", "--precision", "fp32", "one"]  # fmt: skip
     words += ["--images", str(tmp_path / "images")] if given else []
     done = CliRunner().invoke(gpu.main, words)
     assert done.exit_code == 0, done.output
@@ -924,41 +924,68 @@ def test_make_gpu_times_image_files(counts: Path, tmp_path: Path, given: bool, d
 
 
 @pytest.fixture
-def made_gpu(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
-    """Runs `make gpu` with a program in the place of Python: make's exit code, and the arguments of each call."""
+def made_gpu(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
+    """Runs `make gpu` with a program in the place of Python: make's exit code, the arguments of each call, stderr."""
     make = shutil.which("make")
     if not make:
         pytest.skip("needs make")
-    log, python = tmp_path / "log", tmp_path / "python"
+    log, python = tmp_path / "log", tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    outer = {"ARGS", "IMAGES", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "VENV"}  # of `make test`
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
 
-    def go(*words: str, code: int = 0) -> tuple[int, list[str]]:
+    def go(*words: str, code: int = 0, lacks: str = "") -> tuple[int, list[str], str]:
         log.write_text("")
+        broken = f"echo Traceback >&2; echo \"ModuleNotFoundError: No module named '{lacks}'\" >&2; exit 1"
         python.write_text(
             f"#!/bin/sh\nprintf '%s|' \"$@\" >> {log}; echo >> {log}\n"
-            f'if [ "$2" = reports.gpu ]; then exit {code}; fi\n'
+            f'if [ "$1" = -c ]; then {broken if lacks else "exit 0"}; fi\nexit {code}\n'
         )
         python.chmod(0o755)
-        done = subprocess.run([make, "gpu", f"PYTHON={python}", *words], capture_output=True, text=True, check=False, cwd=ROOT)  # fmt: skip
-        return done.returncode, log.read_text().splitlines()
+        done = subprocess.run(
+            [make, "gpu", *words], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
+        )
+        return done.returncode, log.read_text().splitlines(), done.stderr
 
     return go
 
 
-def test_make_gpu_hands_images_to_both_programs(made_gpu: Callable[..., tuple[int, list[str]]]) -> None:
-    assert made_gpu() == (0, ["-m|reports.gpu|", "-m|benchmarks.bench_gpu|"])
-    assert made_gpu("IMAGES=some images", "ARGS=--quick", "BENCH_ARGS=--batch 8") == (
+MADE = "-c|import click, pandas, rich, timm, torch|"
+
+
+def test_make_gpu_is_one_program(made_gpu: Callable[..., tuple[int, list[str], str]], tmp_path: Path) -> None:
+    python = f"PYTHON={tmp_path / 'venv' / 'bin' / 'python'}"
+    assert made_gpu(python) == (0, [MADE, "-m|reports.gpu|"], "")
+    assert made_gpu(python, "IMAGES=some images", "ARGS=--quick --device cpu")[:2] == (
         0,
-        ["-m|reports.gpu|--images|some images|--quick|", "-m|benchmarks.bench_gpu|--images|some images|--batch|8|"],
-    )  # fmt: skip
+        [MADE, "-m|reports.gpu|--images|some images|--quick|--device|cpu|"],
+    )
+    assert made_gpu(python, code=5)[0], "what failed there fails here"
 
 
-@pytest.mark.parametrize(("code", "programs"), [(1, 2), (4, 1), (130, 1)])
-def test_make_gpu_goes_on_where_a_cuda_test_failed_and_fails_all_the_same(
-    made_gpu: Callable[..., tuple[int, list[str]]], code: int, programs: int
+def test_make_gpu_takes_the_python_that_the_other_commands_made(
+    made_gpu: Callable[..., tuple[int, list[str], str]], tmp_path: Path
 ) -> None:
-    failed, called = made_gpu(code=code)
+    assert made_gpu(f"VENV={tmp_path / 'venv'}")[:2] == (0, [MADE, "-m|reports.gpu|"])
+    other = tmp_path / "other"
+    other.write_text("#!/bin/sh\nexit 0\n")
+    other.chmod(0o755)
+    assert made_gpu(f"VENV={tmp_path / 'venv'}", f"PYTHON={other}")[:2] == (0, [])
+
+
+def test_make_gpu_says_in_one_line_what_python_lacks(
+    made_gpu: Callable[..., tuple[int, list[str], str]], tmp_path: Path
+) -> None:
+    failed, called, said = made_gpu(f"VENV={tmp_path / 'venv'}", lacks="torch")
     assert failed
-    assert len(called) == programs
+    assert called == [MADE], "nothing is begun"
+    line, *makes = said.splitlines()
+    assert line == (
+        f"{tmp_path / 'venv' / 'bin' / 'python'}: ModuleNotFoundError: No module named 'torch'; "
+        "name a Python with torch, timm, pandas, click and rich: make gpu PYTHON=/path/to/python"
+    )
+    assert len(makes) == 1
+    assert "Error 4" in makes[0]
 
 
 def test_cuda_tests_that_hang_are_ended_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -984,6 +1011,7 @@ def test_the_path_of_make_gpu_needs_five_packages_alone(counts: Path, tmp_path: 
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("CUDA tests:")]
     assert "skipped" in said or "passed" in said
     assert "test_cuda.py" in (tmp_path / "out" / "cuda-tests.txt").read_text()
+    assert "bench_gpu: not run: reading images needs cv2, which is not installed" in done.stderr.splitlines()
     loaded = record.load(tmp_path / "out" / "record.json")
     assert loaded.profile is not None
     assert loaded.profile.samples == "samples.csv.gz"
@@ -995,3 +1023,36 @@ def test_the_path_of_make_gpu_needs_five_packages_alone(counts: Path, tmp_path: 
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "cuda-tests.txt", "profile.csv", "profile.tex", "profile.txt", "readings", "record.json", "samples.csv.gz",
     }  # fmt: skip
+
+
+_BUILDS = """
+import json
+import torch
+from benchmarks.cells import specification
+from benchmarks.subject import member_of
+from benchmarks.worker import imported
+from reports import base
+
+found = {}
+with torch.device("meta"):
+    for target in base.targets(base.read()):
+        for network in target.networks:
+            alike = json.dumps(specification(network.member))
+            if alike not in found:
+                made = imported(target.builder)(member_of(network.member, target.builder))
+                found[alike] = sum(each.numel() for each in made.parameters())
+            print(found[alike])
+"""
+
+
+@pytest.mark.slow
+def test_every_network_is_built_with_five_packages_alone(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_WITHOUT.replace("{missing}", repr(_MISSING)))
+    done = subprocess.run(
+        [sys.executable, "-c", _BUILDS], capture_output=True, text=True, cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    counted = [member["operations"]["parameters"] for entry in base.read()["entries"] for member in entry["members"]]
+    assert len(counted) > 30
+    assert list(map(int, done.stdout.split())) == counted

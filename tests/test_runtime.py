@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.errors import MachineError
-from zoo.runtime import arithmetic, fold_batch_norm, resolve, tune_allocator
+from zoo.runtime import arithmetic, check, fold_batch_norm, resolve, tune_allocator
 
 NETWORKS = [
     ("sge_b3", None),
@@ -140,6 +141,26 @@ def test_what_the_machine_cannot_do_is_said() -> None:
         assert resolve("auto") == "cpu"
         with pytest.raises(MachineError, match="finds no CUDA GPU here; choose cpu or auto"):
             resolve("cuda")
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"), [("tf32", "computes in fp32 instead"), ("bf16", "only emulates it")]
+)
+def test_a_gpu_before_ampere_is_refused_what_it_would_do_otherwise(
+    precision: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    expected = rf"^precision {precision}: Tesla T4 \(compute capability 7\.5\) {said}; choose fp32 or fp16$"
+    with pytest.raises(MachineError, match=expected):
+        check("cuda", precision)
+    with pytest.raises(MachineError, match=expected):
+        check("auto", precision)
+    assert check("cuda", "fp32") == check("cuda", "fp16") == "cuda"
+    assert check("cpu", "bf16") == "cpu"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    assert check("cuda", precision) == "cuda"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the setting is glibc's")

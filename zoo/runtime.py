@@ -30,6 +30,9 @@ _TOP_PAD_BYTES = 256 * 2**20
 
 _FOLD_TOLERANCE = 1e-4
 
+_AMPERE = {"tf32": "computes in fp32 instead", "bf16": "only emulates it"}
+"""What GPUs older than compute capability 8.0 (Ampere) make of a precision, without a word."""
+
 
 def resolve(device: Device) -> Literal["cpu", "cuda"]:
     """The device that is meant: for `auto` CUDA where torch finds a GPU, else the CPU.
@@ -60,6 +63,15 @@ def check(device: Device, precision: Precision) -> Literal["cpu", "cuda"]:
     found = resolve(device)
     if precision == "tf32" and found != "cuda":
         raise MachineError("precision tf32 is NVIDIA's; on a CPU choose fp32 or bf16")
+    if found == "cuda" and precision in _AMPERE:
+        import torch
+
+        have = torch.cuda.get_device_capability()
+        if have < (8, 0):
+            raise MachineError(
+                f"precision {precision}: {torch.cuda.get_device_name()} (compute capability {have[0]}.{have[1]}) "
+                f"{_AMPERE[precision]}; choose fp32 or fp16"
+            )
     return found
 
 
