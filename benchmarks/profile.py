@@ -23,7 +23,7 @@ from benchmarks.lines import (
     sweeps,
 )
 from benchmarks.results import Ceiling, Row
-from benchmarks.sweep import Sweep, available_memory, sweep
+from benchmarks.sweep import Sweep, available_memory, swept
 from benchmarks.taking import Taker
 from benchmarks.timing import interleaved
 
@@ -111,9 +111,9 @@ def _with_batches(asked: list[Line], options: Options, taker: Taker, step: Progr
     Random(options.seed).shuffle(cells)  # noqa: S311
     found: dict[str, Sweep] = {}
     for cell in _each("batches", cells, step):
-        found[taker.name(cell)] = swept = sweep(cell, taker.take, available_memory())
-        if not swept.found:
-            taker.give_up(cell.of("throughput", batch=swept.batch), {"error": swept.end})
+        found[taker.name(cell)] = result = swept(cell, taker)
+        if not result.found:
+            taker.give_up(cell.of("throughput", batch=result.batch), {"error": result.end})
     return [
         replace(line, swept=chosen, cell=replace(line.cell, batch=chosen.batch))
         if (chosen := found.get(taker.name(line.cell)) if sweeps(line.cell, options) else None)

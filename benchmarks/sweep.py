@@ -12,6 +12,7 @@ from benchmarks.allowance import memory_left
 from benchmarks.cells import Cell
 from benchmarks.figures import pass_ms
 from benchmarks.samples import CHOICE
+from benchmarks.taking import Taker
 from benchmarks.timing import QUICK, SWEEP
 
 LARGEST = {"cpu": 64, "cuda": 1024}
@@ -41,6 +42,33 @@ class Sweep(NamedTuple):
     end: str
 
 
+def swept(cell: Cell, taker: Taker) -> Sweep:
+    """What a sweep of a cell finds. A run that is resumed keeps to what it found before.
+
+    Its rounds are of the batch that was chosen then, and another sweep may choose another: what failed is not kept
+    and would be tried again, and more or less memory may be free by now.
+    """
+    if taker.resumes and (before := swept_before(cell, taker)):
+        return before
+    found = sweep(cell, taker.take, available_memory())
+    if found.found:
+        taker.keep(_choice(cell), found._asdict())
+    return found
+
+
+def swept_before(cell: Cell, taker: Taker) -> Sweep | None:
+    """What a sweep of a cell found in an earlier run; None where none came to its end."""
+    kept = taker.kept(_choice(cell))
+    if kept is None:
+        return None
+    # Names in JSON are words.
+    return Sweep(kept["batch"], {int(batch): rate for batch, rate in kept["found"].items()}, kept["end"])
+
+
+def _choice(cell: Cell) -> Cell:
+    return cell.of("choice", batch=1)
+
+
 def sweep(cell: Cell, take: Callable[[Cell, int], dict[str, Any]], available: int | None = None) -> Sweep:
     """Doubles the batch until the memory is full or two batches in a row bring no gain.
 
@@ -61,7 +89,8 @@ def sweep(cell: Cell, take: Callable[[Cell, int], dict[str, Any]], available: in
             tried, end = len(rates), ended
         if not rates:
             break
-    return Sweep(_chosen(found), dict(sorted(found.items())), end)
+    found = dict(sorted(found.items()))
+    return Sweep(_chosen(found), found, end or f"no gain after batch {_last_gain(found)}")
 
 
 def times(cell: Cell) -> int:
@@ -72,7 +101,7 @@ def times(cell: Cell) -> int:
 def _once(
     cell: Cell, turn: int, take: Callable[[Cell, int], dict[str, Any]], available: int | None
 ) -> tuple[dict[int, float], str]:
-    """Images per second by batch, and why there are no more."""
+    """Images per second by batch, and why there are no more; empty where more gained nothing."""
     found: dict[int, float] = {}
     best, worse, batch = 1, 0, 1
     while batch <= LARGEST[cell.variant.device]:
@@ -85,7 +114,7 @@ def _once(
         if not worse:
             best = batch
         if worse == _PATIENCE:
-            return found, f"no gain after batch {best}"
+            return found, ""
         # A process that fills the memory of a CPU is not refused it but killed, or the machine swaps.
         if cell.variant.device == "cpu" and available and 2 * reading["peak_rss"] > available:
             return found, f"batch {2 * batch} might not fit into memory"
@@ -96,6 +125,15 @@ def _once(
 def _chosen(found: Mapping[int, float]) -> int:
     least = (1 - CHOICE) * max(found.values(), default=0.0)
     return min((batch for batch, rate in found.items() if rate >= least), default=1)
+
+
+def _last_gain(found: Mapping[int, float]) -> int:
+    """The smallest batch that no larger one is better than."""
+    return min(
+        batch
+        for batch, rate in found.items()
+        if all(other < GAIN * rate for larger, other in found.items() if larger > batch)
+    )
 
 
 def step_of(cell: Cell, batch: int) -> Cell:
