@@ -179,7 +179,7 @@ def test_the_state_of_a_row_is_the_worst_of_its_rounds() -> None:
 def test_a_round_that_failed_is_named_and_the_others_count() -> None:
     row = timed(ROW, CELL, [reading([10.0]), {"error": "ended by SIGSEGV"}])
     assert (row.ms, row.rounds) == (10.0, 1)
-    assert row.flags == ("a round failed: ended by SIGSEGV",)
+    assert row.flags == ("1 of 2 rounds (ended by SIGSEGV)",)
     assert timed(ROW, CELL, [{"error": "ended by SIGSEGV"}] * 3).error == "ended by SIGSEGV"
 
 
@@ -201,7 +201,20 @@ def test_the_batch_that_fitted_counts() -> None:
     cell = Cell(kind="throughput", batch=8, variant=Variant(), rules=FULL)
     row = timed(ROW, cell, [reading([8.0], batch=8, images=8), reading([4.0], batch=4, images=4)])
     assert (row.batch, row.ms, row.rounds) == (4, 4.0, 1)
-    assert row.flags == ("batch 4 of 8",)
+    assert row.flags == ("batch 4 of 8", "1 of 2 rounds"), "one process, whose tight spread says nothing of another"
+    both = timed(row, cell, [reading([4.0], batch=4, images=4)] * 3)
+    assert both.flags == ("batch 4 of 8",)
+
+
+def test_a_variant_whose_outputs_are_no_numbers_is_not_fast_without_a_word() -> None:
+    row = timed(ROW, CELL, [reading([10.0])])
+    why = "outputs are no numbers (NaN or infinite) in cpu, 1 thread, fp16, contiguous"
+    broken = with_drift(row, {"result": {"reason": why, "images": 8, "files": False}})
+    assert (broken.ms, broken.drift, broken.reasons["drift"]) == (10.0, None, why)
+    assert broken.flags == ("outputs are no numbers",)
+    total = summed(ROW, [broken], passes=40)
+    assert total.flags == ("summed", "outputs are no numbers")
+    assert whole(row, total).flags == ("outputs are no numbers",), "the whole protocol is made of it"
 
 
 def test_passes_of_their_own_fill_their_columns_or_say_why_not() -> None:
