@@ -22,7 +22,7 @@ from benchmarks.machine import fingerprint
 from benchmarks.profile import profile
 from benchmarks.results import Machine
 from benchmarks.store import Store
-from benchmarks.sweep import sweep
+from benchmarks.sweep import Sweep, merged, once, times
 from benchmarks.taking import Taker
 from benchmarks.timing import FULL, QUICK
 from reports import pixels
@@ -431,6 +431,10 @@ def speeds(**images_per_s: float) -> Any:
 
 
 THROUGHPUT = CELL.of("throughput", variant=Variant(device="cuda"))
+
+
+def sweep(cell: Cell, take: Any, available: int | None = None) -> Sweep:
+    return merged([once(cell, turn, take, available) for turn in range(times(cell.rules))])
 
 
 @pytest.mark.parametrize(
