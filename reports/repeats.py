@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import combinations
 from pathlib import Path
 
 from benchmarks.results import Profile, Row
@@ -26,8 +27,7 @@ class Repeated:
         batches: Images per pass of each run; None of a whole protocol.
         spread: That of the first run.
         farthest: How far the farthest repeat lies from it, as a share of its time.
-        pairs: Pairs of runs, each in both orders.
-        pairs_within: Those of which the second lies within the spread of the first.
+        normalised_error: The largest of all pairs of runs (`normalised_error`); None where neither of a pair states a spread.
         outside: Runs, from 2, that lie outside of the spread of the first.
         error: Why it cannot be judged; empty where it can.
     """
@@ -40,8 +40,7 @@ class Repeated:
     batches: tuple[int | None, ...]
     spread: float | None
     farthest: float | None = None
-    pairs: int = 0
-    pairs_within: int = 0
+    normalised_error: float | None = None
     outside: tuple[int, ...] = ()
     error: str = ""
 
@@ -77,12 +76,11 @@ def _judged(same: Sequence[Row]) -> Repeated:
     )
     if missing := next((row for row in same if headline(row) is None), None):
         return replace(found, error=missing.error or "not measured")
-    pairs = [repeated(one, other) for one, other in permutations(same, 2)]
+    errors = [normalised_error(one, other) for one, other in combinations(same, 2)]
     return replace(
         found,
         farthest=max((distance(first, row) for row in further), default=0.0),
-        pairs=len(pairs),
-        pairs_within=sum(pairs),
+        normalised_error=None if None in errors else max(filter(None, errors), default=0.0),
         outside=tuple(run for run, row in enumerate(further, start=2) if not repeated(first, row)),
     )
 
@@ -95,16 +93,18 @@ def repeats(profiles: Sequence[Profile]) -> render.Table:
     """
     found = judged(profiles)
     held = sum(not each.error and not each.outside for each in found)
+    agree = sum(each.normalised_error is not None and each.normalised_error <= 1 for each in found)
     runs = [f"Run {number}" for number in range(1, len(profiles) + 1)]
     notes = [
         "Milliseconds, or images per second. Within: each repeat lies within the spread that run 1 stated, of its time per image; "
-        "where nothing but chance tells rounds apart, about 94 of 100 repeats do. Pairs: each run by the spread of each other.",
+        "where nothing but chance tells rounds apart, about 94 of 100 repeats do. E_n (ISO 13528): the difference of two runs / what "
+        "both of their spreads allow, the largest of all pairs; up to 1 they agree, which 98 of 100 pairs then do.",
     ]
     if any(profile.rounds < 2 for profile in profiles):
         notes.append("One round per run: the spread is that within a process, and says nothing of a repeat.")
     return render.Table(
-        f"Repeats: {held} of {len(found)} figures within the spread of the first run",
-        ("Scenario", "Network", "Variant", *runs, "Spread of run 1", "Farthest repeat", "Pairs within", ""),
+        f"Repeats: {held} of {len(found)} figures within the spread of the first run, {agree} by the spreads of all runs (E_n up to 1)",
+        ("Scenario", "Network", "Variant", *runs, "Spread of run 1", "Farthest repeat", "E_n", ""),
         tuple(_shown(each, same) for each, same in zip(found, _same(profiles), strict=True)),
         tuple(notes),
         align="lll" + "r" * (len(runs) + 3) + "l",
@@ -119,7 +119,7 @@ def _shown(found: Repeated, same: Sequence[Row]) -> tuple[str, ...]:
         *map(_at_batch, same),
         _percent(found.spread),
         _percent(found.farthest),
-        "–" if found.error else f"{found.pairs_within} of {found.pairs}",
+        "–" if found.normalised_error is None else f"{found.normalised_error:.2f}",
         _verdict(found),
     )
 
@@ -147,7 +147,7 @@ def write_repeats(profiles: Sequence[Profile], folder: Path) -> list[Path]:
         UsageError: They are of different machines.
     """
     runs = [f"run_{number}" for number in range(1, len(profiles) + 1)]
-    header = ("scenario", "system", "title", "variant", *runs, "spread", "farthest", "pairs", "pairs_within", "verdict")  # fmt: skip
+    header = ("scenario", "system", "title", "variant", *runs, "spread", "farthest", "normalised_error", "verdict")  # fmt: skip
     lines = [
         (
             each.scenario,
@@ -157,8 +157,7 @@ def write_repeats(profiles: Sequence[Profile], folder: Path) -> list[Path]:
             *each.figures,
             each.spread,
             each.farthest,
-            each.pairs,
-            each.pairs_within,
+            each.normalised_error,
             _verdict(each),
         )
         for each in judged(profiles)
@@ -171,13 +170,29 @@ def repeated(first: Row, repeat: Row) -> bool:
     return distance(first, repeat) <= (first.spread or 0.0)
 
 
-def distance(first: Row, repeat: Row) -> float:
-    """How far the time of a repeat lies from that of the first, as a share of it.
+def normalised_error(one: Row, other: Row) -> float | None:
+    """The difference of two runs over what both of their spreads allow; None where they state none.
 
-    Of images per second it is the time of one, since spreads are shares of a time.
+    E_n of ISO 13528 (9.7): the difference / the root of the sum of both squared expanded uncertainties. A spread
+    is of the difference between two runs that scatter alike, and so √2 times the uncertainty of its figure. A run
+    in a restless hour states a wide spread, and one in a calm hour need not answer for it.
+
+    >>> calm, restless = (Row(system="a", title="A", network="n", scenario="latency", ms=ms, spread=spread)
+    ...                   for ms, spread in ((100.0, 0.03), (107.0, 0.14)))
+    >>> round(normalised_error(calm, restless), 2)
+    0.65
     """
-    one, other = headline(first), headline(repeat)
-    assert one
-    assert other
-    ratio = one / other if first.scenario in PER_SECOND else other / one
-    return abs(ratio - 1)
+    unsure = math.hypot(*(_time(row) * (row.spread or 0.0) for row in (one, other))) / math.sqrt(2)
+    return abs(_time(one) - _time(other)) / unsure if unsure else None
+
+
+def distance(first: Row, repeat: Row) -> float:
+    """How far the time of a repeat lies from that of the first, as a share of it."""
+    return abs(_time(repeat) / _time(first) - 1)
+
+
+def _time(row: Row) -> float:
+    """The time that a row's spread is a share of: also where its figure is images per second."""
+    value = headline(row)
+    assert value
+    return 1 / value if row.scenario in PER_SECOND else value

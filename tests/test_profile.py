@@ -440,12 +440,12 @@ def test_repeats_name_the_batch_that_each_sweep_chose() -> None:
 def test_repeats_lie_within_their_spread_or_are_called_out() -> None:
     steady = [profile_of(made(each, spread=0.03)) for each in (10.0, 10.1, 10.2)]
     table = repeats(steady)
-    assert table.title == "Repeats: 1 of 1 figures within the spread of the first run"
-    assert table.rows[0][-4:] == ("3.0%", "2.0%", "6 of 6", "within")
+    assert table.title == "Repeats: 1 of 1 figures within the spread of the first run, 1 by the spreads of all runs (E_n up to 1)"  # fmt: skip
+    assert table.rows[0][-4:] == ("3.0%", "2.0%", "0.66", "within")
     jumping = [profile_of(made(each, spread=0.03)) for each in (10.0, 10.1, 12.0)]
     table = repeats(jumping)
-    assert table.title == "Repeats: 0 of 1 figures within the spread of the first run"
-    assert table.rows[0][-5:] == ("12.0", "3.0%", "20.0%", "2 of 6", "OUTSIDE: run 3")
+    assert table.title == "Repeats: 0 of 1 figures within the spread of the first run, 0 by the spreads of all runs (E_n up to 1)"  # fmt: skip
+    assert table.rows[0][-5:] == ("12.0", "3.0%", "20.0%", "6.04", "OUTSIDE: run 3")
     failed = [profile_of(made(10.0)), profile_of(made(None, error="ended early"))]
     assert repeats(failed).rows[0][-1] == "n/a (ended early)"
 
@@ -453,7 +453,7 @@ def test_repeats_lie_within_their_spread_or_are_called_out() -> None:
 def test_a_repeat_is_judged_by_the_spread_of_the_first_run_and_no_other() -> None:
     spreads = (0.03, 0.5, 0.03)
     wide = [profile_of(made(ms, spread=each)) for ms, each in zip((10.0, 11.0, 10.1), spreads, strict=True)]
-    assert repeats(wide).rows[0][-2:] == ("4 of 6", "OUTSIDE: run 2")
+    assert repeats(wide).rows[0][-2:] == ("0.33", "OUTSIDE: run 2"), "by both spreads it agrees, and that is told too"
     assert repeats([wide[1], wide[0], wide[2]]).rows[0][-1] == "within"
 
 
@@ -708,7 +708,8 @@ def test_the_verdict_on_repeats_stands_in_files_and_in_json(
     assert [[row["ms"] for row in each["rows"]] for each in told["runs"]] == [[10.0, 5.0], [10.1, 5.0], [12.0, 5.0]]  # fmt: skip
     first, second = told["repeats"]
     assert first["figures"] == [10.0, 10.1, 12.0]
-    assert (first["outside"], first["pairs_within"], first["pairs"], first["error"]) == ([3], 2, 6, "")
+    assert (first["outside"], first["error"]) == ([3], "")
+    assert first["normalised_error"] == pytest.approx(2 / (0.03 * (10.0**2 + 12.0**2) ** 0.5 / 2**0.5))
     assert first["farthest"] == pytest.approx(0.2)
     assert (second["outside"], second["spread"]) == ([], 0.01)
     assert [(each["place"], each["title"]) for each in told["ranking"]] == [(1, "B"), (2, "A")]
@@ -717,7 +718,7 @@ def test_the_verdict_on_repeats_stands_in_files_and_in_json(
     }  # fmt: skip
     for ending in ("md", "tex", "txt"):
         text = (tmp_path / f"repeats.{ending}").read_text(encoding="utf-8")
-        assert "Repeats: 1 of 2 figures within the spread of the first run" in text
+        assert "Repeats: 1 of 2 figures within the spread of the first run, 1 by the spreads" in " ".join(text.split())
         assert "OUTSIDE: run 3" in text
     lines = pd.read_csv(tmp_path / "repeats.csv")
     assert lines[["run_1", "run_2", "run_3", "spread", "verdict"]].to_numpy().tolist() == [

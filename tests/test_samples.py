@@ -28,6 +28,7 @@ from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
 from benchmarks.samples import flags, summarise
 from benchmarks.timing import FULL, QUICK
+from reports.repeats import normalised_error
 
 CELL = Cell(kind="latency", variant=Variant(), rules=FULL)
 ROW = Row(
@@ -110,11 +111,14 @@ def test_a_repeat_lies_within_the_spread_as_often_as_is_said() -> None:
     rng = np.random.default_rng(0)
     levels = rng.normal(100.0, 5.0, (3000, 2, 3, 1))
     runs = levels + rng.normal(0.0, 0.5, (3000, 2, 3, 5))
-    outside = []
+    outside, apart = [], []
     for first, second in runs:
         one, other = (summarise([list(each) for each in run]) for run in (first, second))
         outside.append(abs(one.typical - other.typical) > one.rounds * one.typical)
+        rows = (replace(ROW, ms=each.typical, spread=each.rounds) for each in (one, other))
+        apart.append((normalised_error(*rows) or 0.0) > 1)
     assert 0.03 < np.mean(outside) < 0.08
+    assert 0.01 < np.mean(apart) < 0.03
 
 
 @pytest.mark.parametrize(
