@@ -7,15 +7,17 @@ from typing import Any
 
 import torch
 
-from benchmarks.cells import from_fields
+from benchmarks.cells import Device, from_fields
 from benchmarks.nvml import Watch
 from benchmarks.others import Others
 from benchmarks.subject import autocast, set_precision, settings, tune_allocator
 from benchmarks.timing import sample, warm_up
 
-# (side of the matrices; images, channels and side of the 3x3 convolution; MiB of the copy)
-_SIZES = {"cpu": (2048, (8, 128, 56), 256), "cuda": (8192, (64, 256, 56), 2048)}
-_QUICK = (512, (2, 64, 28), 64)
+Sizes = tuple[int, tuple[int, int, int], int]
+"""Side of the matrices; images, channels and side of the 3x3 convolution; MiB of the copy."""
+
+_SIZES: dict[Device, Sizes] = {"cpu": (2048, (8, 128, 56), 256), "cuda": (8192, (64, 256, 56), 2048)}
+_QUICK: Sizes = (512, (2, 64, 28), 64)
 
 
 def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(variant.threads)
     set_precision(variant)
     torch.manual_seed(cell.seed)
-    side, (images, channels, width), mib = _QUICK if rules.quick else _SIZES[variant.device]
+    side, (images, channels, width), mib = sizes(variant.device, quick=rules.quick)
     a, b = (torch.rand(side, side, device=device) for _ in range(2))
     maps = torch.rand(images, channels, width, width, device=device)
     maps = maps.to(memory_format=torch.channels_last)
@@ -61,3 +63,8 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
         }
         share = others.share()
     return {**found, "others": share, "gpu": watch.seen(), "settings": settings(variant, allocator)}
+
+
+def sizes(device: Device, *, quick: bool) -> Sizes:
+    """How large the work is; less only on a CPU, since a GPU is done with little before the next is started."""
+    return _QUICK if quick and device == "cpu" else _SIZES[device]

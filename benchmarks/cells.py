@@ -56,6 +56,12 @@ _CODE = (
     "zoo.runtime",
 )
 
+_OF_KINDS = ("zoo.kinds", "zoo.exported", "zoo.onnx_file", "zoo.whole")
+"""What makes networks that are not of the standard assembly, of a file among them."""
+
+_OF_CHOICES = ("benchmarks.sweep", "benchmarks.figures", "benchmarks.samples")
+"""What chooses a batch."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
@@ -122,7 +128,7 @@ class Cell:
     """One thing to measure.
 
     Attributes:
-        kind: A scenario, or a pass that reads something else than time.
+        kind: A scenario, a pass that reads something else than time, or the `choice` of a batch.
         members: The networks, as the fields of their cards; several for a whole protocol only.
         builder: What makes them, as `module:function`.
         variant: How they run.
@@ -180,10 +186,10 @@ def key(cell: Cell, machine: Machine, turn: int = 0, repeat: int = 0) -> str:
     packages: dict[str, str] = {}
     if cell.builder == STANDARD:
         fields["members"] = [specification(member, pixels=bool(cell.images)) for member in cell.members]
-    if cell.variant.engine != "torch":
-        from zoo.engines import versions
+    for library in _libraries(cell):
+        from zoo.engines import versions  # a machine that only times torch may lack what it needs
 
-        packages |= versions(cell.variant.engine)
+        packages |= versions(library)
     packages |= _installed(_of_reader(cell, "PACKAGES"))
     # A plan names images that are made when they are needed: no reading of them can have been kept.
     fields["images"] = [_content(path) if (path := Path(image)).exists() else "" for image in cell.images]
@@ -215,9 +221,22 @@ def _outside(cell: Cell) -> Sequence[str]:
     named = (cell.builder, cell.reader)
     others = [call.partition(":")[0] for call in named if call and call != STANDARD]
     others += _of_reader(cell, "CODE")
+    others += () if _assembled(cell) else _OF_KINDS
+    others += _OF_CHOICES if cell.kind == "choice" else ()
     return (
         others if cell.variant.engine == "torch" else [*others, "zoo.engines", "zoo.export", "zoo.sessions"]
     )
+
+
+def _assembled(cell: Cell) -> bool:
+    """Whether all of its networks are of the standard assembly."""
+    return all(member.get("network", ASSEMBLED) == ASSEMBLED for member in cell.members)
+
+
+def _libraries(cell: Cell) -> list[Engine]:
+    """Others than torch that run a cell; networks of ONNX files are run by ONNX Runtime in any engine."""
+    of_files: list[Engine] = ["onnxruntime" for member in cell.members if member.get("network") == "onnx"]
+    return [each for each in dict.fromkeys([cell.variant.engine, *of_files]) if each != "torch"]
 
 
 def _of_reader(cell: Cell, what: str) -> tuple[str, ...]:

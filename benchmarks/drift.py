@@ -21,18 +21,18 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The largest change of a class probability over some images.
 
     Returns:
-        `drift`, `images` (how many), and whether they were read from `files`.
+        `drift` (or the `reason` why there is none), `images` (how many), and whether they were read from `files`.
     """
     cell = from_fields(fields)
     reference = Variant(device=cell.variant.device, threads=cell.variant.threads)
     images = _images(cell)
     changed = _probabilities(prepare(cell), images)
     plain = _probabilities(prepare(replace(cell, variant=reference)), images)
-    return {
-        "drift": (changed - plain).abs().max().item(),
-        "images": len(images[0]),
-        "files": bool(cell.images),
-    }
+    about = {"images": len(images[0]), "files": bool(cell.images)}
+    for found, variant in ((plain, reference), (changed, cell.variant)):
+        if not found.isfinite().all():
+            return {"reason": f"outputs are no numbers (NaN or infinite) in {variant.label}", **about}
+    return {"drift": (changed - plain).abs().max().item(), **about}
 
 
 def _images(cell: Cell) -> list[Tensor]:

@@ -8,7 +8,7 @@ from itertools import product
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks import rapl, worker
+from benchmarks import rapl, sweep, worker
 from benchmarks.cells import Cell, Variant
 from benchmarks.figures import pass_ms
 from benchmarks.lines import (
@@ -23,7 +23,6 @@ from benchmarks.lines import (
     sweeps,
 )
 from benchmarks.profile import fits
-from benchmarks.sweep import available_memory, step_of, sweep, times
 from benchmarks.taking import Taker
 
 _RATE = {"cpu": 15e9, "cuda": 1e12}
@@ -145,10 +144,10 @@ def _processes(line: Line, options: Options, taker: Taker) -> Iterator[_Process]
     step = pass_s(cell, line.network.macs, taker.kept(cell))
     for turn in range(cell.rules.rounds):
         yield _Process(cell, turn, start + _round_s(cell, step))
-    if sweeps(cell, options):
+    if sweeps(cell, options) and not (taker.resumes and line.swept):
         for batch in line.swept.found if line.swept else _SWEPT:
-            tried = step_of(cell, batch)
-            for turn in range(times(cell)):
+            tried = sweep.step_of(cell, batch)
+            for turn in range(sweep.times(cell.rules)):
                 yield _Process(tried, turn, start + _round_s(tried, step * batch / cell.batch))
     # With both readings of idle power; a process that finds no counter ends at once.
     counted = cell.variant.device == "cuda" or rapl.readable()
@@ -174,21 +173,9 @@ def _protocol(line: Line, options: Options, taker: Taker) -> Iterator[_Process]:
 
 
 def _with_batch(line: Line, options: Options, taker: Taker) -> Line:
-    """The line with the batch that an earlier sweep found, where its readings were kept."""
-    if not sweeps(line.cell, options):
-        return line
-
-    def kept(cell: Cell, turn: int) -> dict[str, Any]:
-        reading = taker.kept(cell, turn)
-        if reading is None:
-            raise LookupError
-        return {"result": reading}
-
-    try:
-        found = sweep(line.cell, kept, available_memory())
-    except LookupError:
-        return line
-    return replace(line, swept=found, cell=replace(line.cell, batch=found.batch))
+    """The line with the batch that an earlier sweep chose, where one did."""
+    found = sweep.kept(line.cell, taker) if sweeps(line.cell, options) else None
+    return replace(line, swept=found, cell=replace(line.cell, batch=found.batch)) if found else line
 
 
 def _start_s(cell: Cell) -> float:

@@ -17,12 +17,15 @@ from benchmarks.samples import CHOICE, NEEDED, NOISY, Summary, flags, summarise
 RANDOM, OWN = "random", "the file's own"
 """What the weights of a network are: random, unless its card names a file that holds all of it."""
 
+NO_NUMBERS = "outputs are no numbers"
+"""Flag of a figure whose network computes nothing of use that way, however fast."""
+
 Answer = Mapping[str, Any]
 """Of a worker: `{"result": ...}` or `{"error": reason}`."""
 
 
 def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
-    """A row with its times; a round that failed is named, and the others count."""
+    """A row with its times. Rounds that failed do not count, nor those of a larger batch than fitted in all."""
     readings = [each["result"] for each in answers if "result" in each]
     errors = list(dict.fromkeys(each["error"] for each in answers if "error" in each))
     if not readings:
@@ -48,7 +51,7 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         spread=max(found.spread, CHOICE) if row.sweep else found.spread,
         load_ms=statistics.median(each["load_ms"] for each in readings),
         first_ms=statistics.median(each["first_ms"] for each in readings),
-        flags=(*_flags(cell, found, readings, batch), *(f"a round failed: {error}" for error in errors)),
+        flags=(*_flags(cell, found, readings, batch), *_fewer(len(readings), len(answers), errors)),
         reasons={**row.reasons, **_missing(found, cycle)},
         gpu=nvml.together([each["gpu"] for each in readings]),
         settings=all_of([each["settings"] for each in readings]),
@@ -98,6 +101,12 @@ def _flags(cell: Cell, found: Summary, readings: Sequence[Mapping[str, Any]], ba
         shared_gpu=bool(gpu.get("shared")),
         batch=(cell.batch, batch),
     )
+
+
+def _fewer(counted: int, asked: int, errors: Sequence[str]) -> tuple[str, ...]:
+    """That not all rounds count, and why where they failed; that others fitted a larger batch its flag says."""
+    why = f" ({', '.join(errors)})" if errors else ""
+    return (f"{counted} of {asked} rounds{why}",) if counted < asked else ()
 
 
 def _missing(found: Summary, cycle: int) -> dict[str, str]:
@@ -161,7 +170,7 @@ def with_energy(row: Row, answer: Answer, *, quick: bool = False) -> Row:
 
 
 def with_drift(row: Row, answer: Answer, *, made_up: bool = False, weights: str = RANDOM) -> Row:
-    """A row with how far its probabilities moved.
+    """A row with how far its probabilities moved; flagged where they are no numbers.
 
     Args:
         row: With its times.
@@ -172,6 +181,8 @@ def with_drift(row: Row, answer: Answer, *, made_up: bool = False, weights: str 
     if "error" in answer:
         return replace(row, reasons={**row.reasons, "drift": answer["error"]})
     reading = answer["result"]
+    if "reason" in reading:
+        return replace(row, flags=(*row.flags, NO_NUMBERS), reasons={**row.reasons, "drift": reading["reason"]})
     files = "made-up JPEG files" if made_up else "real images"
     kind = files if reading["files"] else "images of random pixels"
     return replace(row, drift=reading["drift"], drift_on=f"{reading['images']} {kind}, {weights} weights")
@@ -267,4 +278,6 @@ def whole(row: Row, total: Row) -> Row:
     """A whole protocol as it was measured, with the sum of its members beside it; the sum where that failed."""
     if row.error:
         return replace(total, flags=(*total.flags, f"as a whole: {row.error}"))
-    return replace(row, summed_ms=total.ms)
+    # What their own passes found of its networks holds for it too.
+    broken = (NO_NUMBERS,) if NO_NUMBERS in total.flags else ()
+    return replace(row, summed_ms=total.ms, flags=(*row.flags, *broken))

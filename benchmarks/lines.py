@@ -149,7 +149,7 @@ def lines(targets: Sequence[Target], options: Options) -> list[Line]:
 def ceiling_cells(asked: Iterable[Line], options: Options) -> list[Cell]:
     """A cell for each device, precision and number of threads."""
     variants = dict.fromkeys(ceiling_variant(line.cell.variant) for line in asked)
-    rules = options.rules if options.rules.quick else CEILINGS
+    rules = replace(options.rules, samples=CEILINGS.samples) if options.rules.quick else CEILINGS
     return [Cell(kind="ceilings", variant=variant, seed=options.seed, rules=rules) for variant in variants]
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from random import Random
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import figures, sweep
 from benchmarks.cells import Cell, Variant
 from benchmarks.lines import (
     Line,
@@ -23,7 +22,7 @@ from benchmarks.lines import (
     sweeps,
 )
 from benchmarks.results import Ceiling, Row
-from benchmarks.sweep import Sweep, available_memory, sweep
+from benchmarks.sweep import Sweep, Turn
 from benchmarks.taking import Taker
 from benchmarks.timing import interleaved
 
@@ -107,13 +106,23 @@ _ABOUT = (
 def _with_batches(asked: list[Line], options: Options, taker: Taker, step: Progress) -> list[Line]:
     """The lines with the best batch of each cell whose batch is looked for."""
     cells = [line.cell for line in asked if sweeps(line.cell, options) and not taker.refusal(line.cell)]
-    cells = _distinct(cells, taker)
-    Random(options.seed).shuffle(cells)  # noqa: S311
     found: dict[str, Sweep] = {}
-    for cell in _each("batches", cells, step):
-        found[taker.name(cell)] = swept = sweep(cell, taker.take, available_memory())
-        if not swept.found:
-            taker.give_up(cell.of("throughput", batch=swept.batch), {"error": swept.end})
+    turns: dict[str, list[Turn]] = {}
+    wanted = []
+    for cell in _distinct(cells, taker):
+        if taker.resumes and (before := sweep.kept(cell, taker)):
+            found[taker.name(cell)] = before
+        else:
+            wanted.append(cell)
+    every = list(interleaved(wanted, sweep.times(options.rules), options.seed))
+    for turn, cell in _each("batches", every, step):
+        turns.setdefault(taker.name(cell), []).append(sweep.once(cell, turn, taker.take, sweep.available_memory()))
+    for cell in wanted:
+        found[taker.name(cell)] = result = sweep.merged(turns[taker.name(cell)])
+        if result.found:
+            sweep.keep(cell, result, taker)
+        else:
+            taker.give_up(cell.of("throughput", batch=result.batch), {"error": result.end})
     return [
         replace(line, swept=chosen, cell=replace(line.cell, batch=chosen.batch))
         if (chosen := found.get(taker.name(line.cell)) if sweeps(line.cell, options) else None)
@@ -206,7 +215,7 @@ def fits(line: Line, seconds: float, options: Options) -> bool:
     if seconds > options.whole_s or line.cell.variant.device == "cuda":
         return seconds <= options.whole_s
     weights = line.target.folds * sum(network.weight_bytes for network in line.target.networks)
-    memory = available_memory()
+    memory = sweep.available_memory()
     return memory is None or 2 * weights < memory
 
 

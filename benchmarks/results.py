@@ -160,7 +160,7 @@ class Row:
         images_per_s: Images per second: of throughput by the median block of passes, end to end all images / all
             of the time.
         samples: Samples that it rests on.
-        rounds: Fresh processes that they come from.
+        rounds: Fresh processes that they come from; where fewer than were asked for, a flag says so.
         iqr: Interquartile range of the samples / median.
         between_rounds: How far a repeat may lie from `ms`, by the scatter of the rounds' own (95%) / `ms`.
         spread: The larger of both, and at least 3% where a sweep chose the batch: how far a repeat may lie from it.
@@ -182,7 +182,8 @@ class Row:
         idle_before_w: Before the passes.
         idle_after_w: After them.
         energy_flags: What makes the energy doubtful.
-        drift: Largest change of a class probability against fp32, contiguous, eager, same device.
+        drift: Largest change of a class probability against fp32, contiguous, eager, same device; None, and the row
+            flagged, where probabilities are no numbers.
         drift_on: What that was computed on.
         sweep: Images per second by batch, from the short runs that chose it.
         sweep_end: Why the sweep ended.

@@ -17,7 +17,7 @@ CHOICE = 0.03
 surer than that. So a repeat may choose another, and the figure is no surer either."""
 
 BUSY = 0.05
-"""Share of the machine's processors that other processes may take before a figure is flagged."""
+"""Share of the processors this process may use that others may take before a figure is flagged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ def flags(
         spread: Its spread.
         quick: Whether it was a shortened measurement.
         settled: Whether the warm-up ended because times were steady.
-        others: Share of the machine's processors that other processes took; None where unknown.
+        others: Share of the processors that this process may use that other processes took; None where unknown.
         throttled: Why the GPU ran slower than it can.
         shared_gpu: Whether another process had the GPU too.
         batch: The batch that was asked for, and the one that fitted.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,8 @@ from benchmarks.allowance import memory_left
 from benchmarks.cells import Cell
 from benchmarks.figures import pass_ms
 from benchmarks.samples import CHOICE
-from benchmarks.timing import QUICK, SWEEP
+from benchmarks.taking import Taker
+from benchmarks.timing import QUICK, SWEEP, Rules
 
 LARGEST = {"cpu": 64, "cuda": 1024}
 """Largest batch that is tried."""
@@ -24,7 +25,7 @@ _PATIENCE = 2
 """So many batches in a row that are not better end the sweep."""
 
 _TIMES = 3
-"""So often a sweep goes through its batches."""
+"""So often a sweep goes through its batches, in turn with those of other networks: a slow minute falls on none alone."""
 
 
 class Sweep(NamedTuple):
@@ -41,61 +42,101 @@ class Sweep(NamedTuple):
     end: str
 
 
-def sweep(cell: Cell, take: Callable[[Cell, int], dict[str, Any]], available: int | None = None) -> Sweep:
-    """Doubles the batch until the memory is full or two batches in a row bring no gain.
+class Turn(NamedTuple):
+    """What a sweep found when it went through the batches once.
 
-    It does so three times (with quick rules once), and goes by the best rate of each batch: other work makes
-    a short run slower, never faster, and must decide neither the batch nor where the search ends.
+    Attributes:
+        found: Images per second by batch.
+        end: Why there are no more; empty where more gained nothing.
+    """
+
+    found: dict[int, float]
+    end: str
+
+
+def keep(cell: Cell, found: Sweep, taker: Taker) -> None:
+    """Keeps what a sweep of a cell found, for a run that is resumed.
+
+    Its rounds are of the batch that was chosen, and another sweep may choose another: what failed is not kept
+    and would be tried again, and more or less memory may be free by then.
+    """
+    taker.keep(_choice(cell), found._asdict())
+
+
+def kept(cell: Cell, taker: Taker) -> Sweep | None:
+    """What a sweep of a cell found in an earlier run; None where none came to its end."""
+    found = taker.kept(_choice(cell))
+    if found is None:
+        return None
+    # Names in JSON are words.
+    return Sweep(found["batch"], {int(batch): rate for batch, rate in found["found"].items()}, found["end"])
+
+
+def _choice(cell: Cell) -> Cell:
+    return cell.of("choice", batch=1)
+
+
+def times(rules: Rules) -> int:
+    """How often a sweep goes through its batches."""
+    return 1 if rules.quick else _TIMES
+
+
+def merged(turns: Sequence[Turn]) -> Sweep:
+    """What a sweep found in all of its turns, by the best rate of each batch.
+
+    Other work makes a short run slower, never faster, and must decide neither the batch nor where the search ends.
+    """
+    found: dict[int, float] = {}
+    for turn in turns:
+        found |= {batch: max(rate, found.get(batch, 0.0)) for batch, rate in turn.found.items()}
+    found = dict(sorted(found.items()))
+    farthest = max(turns, key=lambda turn: len(turn.found))
+    return Sweep(_chosen(found), found, farthest.end or f"no gain after batch {_last_gain(found)}")
+
+
+def once(
+    cell: Cell, turn: int, take: Callable[[Cell, int], dict[str, Any]], available: int | None = None
+) -> Turn:
+    """Doubles the batch until the memory is full or two batches in a row bring no gain.
 
     Args:
         cell: Whose network, in the throughput scenario.
+        turn: Which of the turns of the sweep this is.
         take: Measures a cell in one of its rounds; each batch in a process of its own.
         available: Memory of the machine that a process on the CPU may fill, in bytes.
     """
-    found: dict[int, float] = {}
-    tried, end = 0, ""
-    for turn in range(times(cell)):
-        rates, ended = _once(cell, turn, take, available)
-        found |= {batch: max(rate, found.get(batch, 0.0)) for batch, rate in rates.items()}
-        if turn == 0 or len(rates) > tried:
-            tried, end = len(rates), ended
-        if not rates:
-            break
-    return Sweep(_chosen(found), dict(sorted(found.items())), end)
-
-
-def times(cell: Cell) -> int:
-    """How often a sweep goes through its batches."""
-    return 1 if cell.rules.quick else _TIMES
-
-
-def _once(
-    cell: Cell, turn: int, take: Callable[[Cell, int], dict[str, Any]], available: int | None
-) -> tuple[dict[int, float], str]:
-    """Images per second by batch, and why there are no more."""
     found: dict[int, float] = {}
     best, worse, batch = 1, 0, 1
     while batch <= LARGEST[cell.variant.device]:
         answer = take(step_of(cell, batch), turn)
         if "error" in answer:
-            return found, f"batch {batch}: {answer['error']}"
+            return Turn(found, f"batch {batch}: {answer['error']}")
         reading = answer["result"]
         found[batch] = 1e3 * batch / pass_ms(cell, reading)
         worse = 0 if batch == 1 or found[batch] >= GAIN * found[best] else worse + 1
         if not worse:
             best = batch
         if worse == _PATIENCE:
-            return found, f"no gain after batch {best}"
+            return Turn(found, "")
         # A process that fills the memory of a CPU is not refused it but killed, or the machine swaps.
         if cell.variant.device == "cpu" and available and 2 * reading["peak_rss"] > available:
-            return found, f"batch {2 * batch} might not fit into memory"
+            return Turn(found, f"batch {2 * batch} might not fit into memory")
         batch *= 2
-    return found, f"batch {LARGEST[cell.variant.device]} is the largest tried"
+    return Turn(found, f"batch {LARGEST[cell.variant.device]} is the largest tried")
 
 
 def _chosen(found: Mapping[int, float]) -> int:
     least = (1 - CHOICE) * max(found.values(), default=0.0)
     return min((batch for batch, rate in found.items() if rate >= least), default=1)
+
+
+def _last_gain(found: Mapping[int, float]) -> int:
+    """The smallest batch that no larger one is better than."""
+    return min(
+        batch
+        for batch, rate in found.items()
+        if all(other < GAIN * rate for larger, other in found.items() if larger > batch)
+    )
 
 
 def step_of(cell: Cell, batch: int) -> Cell:

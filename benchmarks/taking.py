@@ -77,6 +77,10 @@ class Taker:
         """A reading of an earlier run, if there is one."""
         return self._store.load(self.name(cell, turn))
 
+    def keep(self, cell: Cell, reading: dict[str, Any]) -> None:
+        """Keeps what was made of readings, as one of its own."""
+        self._store.keep(self.name(cell), reading)
+
     def name(self, cell: Cell, turn: int = 0) -> str:
         """The name of a reading; readings that would be the same share it."""
         return key(cell, self.machine, turn, self._repeat)

@@ -170,4 +170,4 @@ if __name__ == "__main__":
 
     with progress() as step:
         made = counted(in_order([zoo.card(name) for name in zoo.systems()]), step)
-    write(COUNTS, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+    write(COUNTS, json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import product
@@ -29,6 +27,7 @@ from reports.base import Base, targets
 from reports.figures import megabytes
 from reports.profile import tables
 from reports.ranking import apart
+from reports.table_files import write_tables
 from zoo.errors import MachineError, UsageError
 from zoo.files import replacing, write
 
@@ -186,12 +185,10 @@ def plan(
 
 def planned(found: Sequence[Entry], *, resume: bool, runs: int = 1) -> render.Table:
     """A plan as a table; where there are several `runs`, of all of them together."""
-    total = sum(each.seconds for each in found) / 60
-    several = f" in each of {runs} runs" if runs > 1 else ""
     kept = "taken" if resume else "measured again; --resume takes them"
     variants, common = apart([each.variant for each in found])
     return render.Table(
-        f"Plan: {len(found)} rows{several}, about {total:,.0f} min",
+        f"Plan: {amount(found, runs)}",
         ("Scenario", "Network", "Variant", "Batch", "Rounds", "Kept", "About, s", "Memory, MB"),
         tuple(
             (
@@ -217,6 +214,14 @@ def planned(found: Sequence[Entry], *, resume: bool, runs: int = 1) -> render.Ta
     )
 
 
+def amount(found: Sequence[Entry], runs: int = 1) -> str:
+    """How much there is to measure, in words."""
+    several = f" in each of {runs} runs" if runs > 1 else ""
+    minutes = sum(each.seconds for each in found) / 60
+    about = f"about {minutes:,.0f} min" if minutes >= 1 else "less than a minute"
+    return f"{len(found)} rows{several}, {about}"
+
+
 def _rounds(together: int, runs: int) -> str:
     return str(together) if runs == 1 else f"{together // runs} × {runs} runs"
 
@@ -227,26 +232,31 @@ def record(base: Base, found: Profile) -> Base:
     return {**base, "created": created, "machine": asdict(found.machine), "profile": asdict(found)}
 
 
-def write_all(base: Base, found: Profile, samples: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+def write_all(
+    base: Base,
+    found: Profile,
+    samples: Sequence[dict[str, Any]],
+    folder: Path,
+    earlier: Mapping[str, Profile] | None = None,
+) -> list[Path]:
     """Writes the record, the tables in every format, and the raw samples.
+
+    Args:
+        base: The record that it started from.
+        found: The profile.
+        samples: Its raw samples.
+        folder: Where to.
+        earlier: Others of the same machine, by what they are called, for the ranking.
 
     Raises:
         MachineError: The folder cannot be written.
     """
     raw = _write_samples(samples, folder) if samples else ""
     found = replace(found, samples=raw)
-    shown = tables(found)
-    contents = {
-        "record.json": json.dumps(record(base, found), indent=1, ensure_ascii=False) + "\n",
-        "profile.csv": _csv(found.rows),
-        "profile.tex": render.latex(shown),
-        "profile.txt": _plain(shown),
-    }
-    with suppress(ModuleNotFoundError):  # tabulate, which a machine that only measures may lack
-        contents["profile.md"] = render.markdown(shown)
-    for file, content in contents.items():
-        write(folder / file, content)
-    return [folder / file for file in [*contents, *([raw] if raw else [])]]
+    path = folder / "record.json"
+    write(path, json.dumps(record(base, found), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    written = write_tables(tables(found, earlier), _csv(found.rows), folder, "profile")
+    return [path, *written, *([folder / raw] if raw else [])]
 
 
 def _targets(base: Base, asked: Asked, builder: Callable[[str], str | None] | None) -> list[Target]:
@@ -330,11 +340,3 @@ def _cell(value: object) -> object:
     if isinstance(value, tuple):
         return "; ".join(value)
     return json.dumps(value) if isinstance(value, dict) else value
-
-
-def _plain(shown: Sequence[render.Table]) -> str:
-    from rich.console import Console
-
-    buffer = io.StringIO()
-    Console(file=buffer, width=200, highlight=False).print(render.terminal(shown))
-    return buffer.getvalue()

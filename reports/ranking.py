@@ -1,9 +1,10 @@
-"""Figures beside each other: which network is faster, and do repeats agree."""
+"""Figures beside each other: which network is faster?"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import permutations
+from dataclasses import dataclass
+from itertools import product
 
 from benchmarks.cells import Variant
 from benchmarks.machine import differences
@@ -12,16 +13,41 @@ from reports.figures import milliseconds
 from reports.render import Table
 from zoo.errors import UsageError
 
-_PER_SECOND = ("throughput", "end-to-end")
+PER_SECOND = ("throughput", "end-to-end")
 """Scenarios whose figure is images per second; more is better."""
 
 _APART = ("GPU", "cuDNN", "CPU capability", "allocator")
 """Settings beside a row that decide its speed, and that the machine does not tell."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A figure with its place among those that it is comparable with.
+
+    Attributes:
+        scenario: Its scenario.
+        variant: How the network was run, in words.
+        place: From 1; shared where figures differ by no more than the larger of their spreads.
+        system: The system's name.
+        title: The network's name in tables.
+        of: Which profile it is of.
+        figure: Milliseconds, or images per second.
+        flags: What makes it doubtful.
+    """
+
+    scenario: str
+    variant: str
+    place: int
+    system: str
+    title: str
+    of: str
+    figure: float
+    flags: tuple[str, ...]
+
+
 def headline(row: Row) -> float | None:
     """The figure that a row is about: images per second, or milliseconds."""
-    return row.images_per_s if row.scenario in _PER_SECOND else row.ms
+    return row.images_per_s if row.scenario in PER_SECOND else row.ms
 
 
 def variant(row: Row) -> str:
@@ -50,12 +76,14 @@ def apart(variants: Sequence[Variant]) -> tuple[list[str], str]:
 def figure(row: Row) -> str:
     """A row's figure with what makes it doubtful, or why there is none."""
     value = headline(row)
-    if value is None:
-        return f"n/a ({row.error or 'not measured'})"
-    return " ".join([milliseconds(value), *([f"[{'; '.join(row.flags)}]"] if row.flags else [])])
+    return f"n/a ({row.error or 'not measured'})" if value is None else _flagged(value, row.flags)
 
 
-def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
+def _flagged(value: float, flags: Sequence[str]) -> str:
+    return " ".join([milliseconds(value), *([f"[{'; '.join(flags)}]"] if flags else [])])
+
+
+def ranked(profiles: Mapping[str, Profile]) -> list[Placed]:
     """Networks from fast to slow, within each scenario and variant that has several.
 
     Args:
@@ -65,38 +93,102 @@ def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
         UsageError: They are of different machines; the message names the fields that differ.
     """
     refuse_others(*(profile.machine for profile in profiles.values()))
-    groups: dict[tuple[str, str, str, tuple[str, ...], int | None, bool], list[Row]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
     whose: dict[int, str] = {}
     for name, profile in profiles.items():
         for row in filter(headline, profile.rows):
-            # Files of other images take other times, and short measurements are no match for whole ones.
-            images = profile.images_sha256 if row.scenario == "end-to-end" else ""
-            settings = tuple(row.settings.get(each, "") for each in _APART)
-            asked = row.batch_asked if row.scenario in _PER_SECOND else None
-            group = (row.scenario, variant(row), images, settings, asked, profile.quick)
-            groups.setdefault(group, []).append(row)
+            groups.setdefault(tuple(_conditions(row, profile).items()), []).append(row)
             whose[id(row)] = name
-    several = len(profiles) > 1
-    found = [
-        (*group[:2], str(place), row.title, *([whose[id(row)]] if several else []), figure(row))
-        for group, rows in groups.items()
+    return [
+        Placed(
+            scenario=row.scenario,
+            variant=variant(row),
+            place=place,
+            system=row.system,
+            title=row.title,
+            of=whose[id(row)],
+            figure=headline(row) or 0.0,
+            flags=row.flags,
+        )
+        for rows in groups.values()
         if len(rows) > 1
         for place, row in places(rows)
     ]
-    if not found:
-        return []
-    return [
-        Table(
-            "From fast to slow, within each scenario and variant",
-            ("Scenario", "Variant", "Place", "Network", *(["Of"] if several else []), "ms or images/s"),
-            tuple(found),
-            (
-                "Networks share a place where their figures differ by no more than the larger of their spreads. Those "
-                "with another GPU, cuDNN, instruction set, allocator, other images or another batch asked for are ranked apart.",
-            ),
-            align="llrl" + "l" * several + "r",
+
+
+def incomparable(profiles: Mapping[str, Profile]) -> dict[str, str]:
+    """Profiles of which nothing is ranked beside the first, by what they are called, and why.
+
+    The nearest rows are the two that agree in most, one of the first and one of the other.
+    """
+    (called, first), *others = profiles.items()
+    found = {}
+    for name, profile in others:
+        pairs = list(product(_all_conditions(first), _all_conditions(profile)))
+        if not pairs:
+            found[name] = f"{called if not _all_conditions(first) else name} holds no figure"
+        elif (differing := min((_differing(*pair) for pair in pairs), key=len)):
+            found[name] = f"the nearest rows differ in {'; '.join(differing)}"
+    return found
+
+
+def _all_conditions(profile: Profile) -> list[dict[str, str]]:
+    return [_conditions(row, profile) for row in filter(headline, profile.rows)]
+
+
+def _conditions(row: Row, profile: Profile) -> dict[str, str]:
+    """What rows agree in that are ranked beside each other, in words."""
+    per_second = row.scenario in PER_SECOND
+    return {
+        "scenario": row.scenario,
+        **dict(zip(("device", "threads", "precision", "memory format", "engine"), Variant.of(row).parts, strict=True)),
+        **{each: row.settings.get(each, "") for each in _APART},
+        # Files of other images take other times, and short measurements are no match for whole ones.
+        "images": profile.images_sha256[:12] if row.scenario == "end-to-end" else "",
+        "batch asked for": str(row.batch_asked or "by a sweep") if per_second else "",
+        "length": "quick" if profile.quick else "full",
+    }
+
+
+def _differing(mine: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {value or '–'} / {theirs[name] or '–'}" for name, value in mine.items() if value != theirs[name]]
+
+
+def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
+    """The same as tables: the ranking, where there is one, and the profiles that nothing is ranked of.
+
+    Raises:
+        UsageError: They are of different machines; the message names the fields that differ.
+    """
+    found, left = ranked(profiles), incomparable(profiles)
+    several = len(profiles) > 1
+    tables = []
+    if found:
+        tables.append(
+            Table(
+                "From fast to slow, within each scenario and variant",
+                ("Scenario", "Variant", "Place", "Network", *(["Of"] if several else []), "ms or images/s"),
+                tuple(
+                    (each.scenario, each.variant, str(each.place), each.title, *([each.of] if several else []), _flagged(each.figure, each.flags))
+                    for each in found
+                ),
+                (
+                    "Networks share a place where their figures differ by no more than the larger of their spreads. Those "
+                    "with another GPU, cuDNN, instruction set, allocator, other images or another batch asked for are ranked apart.",
+                ),
+                align="llrl" + "l" * several + "r",
+            )
         )
-    ]
+    if left:
+        tables.append(
+            Table(
+                "Not ranked beside this run: nothing in them is comparable",
+                ("Record", "Why (this run / the record)"),
+                tuple(left.items()),
+                align="ll",
+            )
+        )
+    return tables
 
 
 def refuse_others(first: Machine, *others: Machine) -> None:
@@ -118,7 +210,7 @@ def places(rows: Sequence[Row]) -> list[tuple[int, Row]]:
     A row shares the place of the first that has it if their figures differ by no more than the
     larger of both spreads.
     """
-    falling = rows[0].scenario in _PER_SECOND
+    falling = rows[0].scenario in PER_SECOND
     ordered = sorted(rows, key=lambda row: headline(row) or 0.0, reverse=falling)
     found: list[tuple[int, Row]] = []
     first, place = ordered[0], 1
@@ -133,70 +225,3 @@ def agree(rows: Sequence[Row]) -> bool:
     """Whether figures differ by no more than the largest of their spreads, as a share of the largest figure."""
     figures = [headline(row) or 0.0 for row in rows]
     return max(figures) - min(figures) <= max(row.spread or 0.0 for row in rows) * max(figures)
-
-
-def repeats(profiles: Sequence[Profile]) -> Table:
-    """Whether repeats of a whole run lie within the spread that the first of them stated.
-
-    Args:
-        profiles: Of the same systems and options on the same machine.
-
-    Raises:
-        UsageError: They are of different machines.
-    """
-    refuse_others(*(profile.machine for profile in profiles))
-    found = []
-    held = 0
-    for same in zip(*(profile.rows for profile in profiles), strict=True):
-        first, *further = same
-        missing = next((row for row in same if headline(row) is None), None)
-        if missing:
-            apart_by, pairs, verdict = "–", "–", f"n/a ({missing.error})"
-        else:
-            outside = [
-                f"run {number}" for number, row in enumerate(further, start=2) if not repeated(first, row)
-            ]
-            held += not outside
-            apart_by = f"{100 * max((distance(first, row) for row in further), default=0.0):.1f}%"
-            judged = [repeated(one, other) for one, other in permutations(same, 2)]
-            pairs = f"{sum(judged)} of {len(judged)}"
-            verdict = f"OUTSIDE: {', '.join(outside)}" if outside else "within"
-        stated = "–" if first.spread is None else f"{100 * first.spread:.1f}%"
-        shown = [_at_batch(row) for row in same]
-        found.append((first.scenario, first.title, variant(first), *shown, stated, apart_by, pairs, verdict))
-    runs = [f"Run {index}" for index in range(1, len(profiles) + 1)]
-    notes = [
-        "Milliseconds, or images per second. Within: each repeat lies within the spread that run 1 stated, of its time per image; "
-        "where nothing but chance tells rounds apart, about 94 of 100 repeats do. Pairs: each run by the spread of each other.",
-    ]
-    if any(profile.rounds < 2 for profile in profiles):
-        notes.append("One round per run: the spread is that within a process, and says nothing of a repeat.")
-    return Table(
-        f"Repeats: {held} of {len(found)} figures within the spread of the first run",
-        ("Scenario", "Network", "Variant", *runs, "Spread of run 1", "Farthest repeat", "Pairs within", ""),
-        tuple(found),
-        tuple(notes),
-        align="lll" + "r" * (len(runs) + 3) + "l",
-    )  # fmt: skip
-
-
-def repeated(first: Row, repeat: Row) -> bool:
-    """Whether a repeat lies within the spread that the first of both states, of its own figure."""
-    return distance(first, repeat) <= (first.spread or 0.0)
-
-
-def distance(first: Row, repeat: Row) -> float:
-    """How far the time of a repeat lies from that of the first, as a share of it.
-
-    Of images per second it is the time of one, since spreads are shares of a time.
-    """
-    one, other = headline(first), headline(repeat)
-    assert one
-    assert other
-    ratio = one / other if first.scenario in _PER_SECOND else other / one
-    return abs(ratio - 1)
-
-
-def _at_batch(row: Row) -> str:
-    """A figure, with the batch where a sweep chose it anew."""
-    return f"{figure(row)} at batch {row.batch}" if row.sweep else figure(row)

@@ -20,6 +20,7 @@ from benchmarks import ceilings, energy, memory, nvml, rapl, worker
 from benchmarks import others as others_module
 from benchmarks.cells import HOMES, Cell, Variant
 from benchmarks.drift import measure as drift
+from benchmarks.lines import Line, Options, Target, ceiling_cells
 from benchmarks.memory import peak_rss
 from benchmarks.nvml import Gpu, Unavailable, Watch, together
 from benchmarks.others import Others
@@ -29,6 +30,7 @@ from benchmarks.traffic import traffic_bytes
 from zoo.runtime import out_of_memory
 
 MEMBER = {"name": "small", "backbone": "resnet18", "size": 32, "classes": ["MEL", "NV"], "melanoma": 0}
+CELL = Cell(kind="latency", members=(MEMBER,), variant=Variant(), rules=QUICK)
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
@@ -355,6 +357,16 @@ def test_a_gpu_is_watched_while_its_ceilings_are_taken(monkeypatch: pytest.Monke
     assert min(found["matmul"], found["convolution"], found["copy"]) > 0
 
 
+def test_ceilings_of_a_gpu_are_as_large_in_a_quick_run() -> None:
+    """512 x 512 are done before a large GPU is asked for more: that is no ceiling."""
+    assert ceilings.sizes("cuda", quick=True) == ceilings.sizes("cuda", quick=False)
+    short, whole = (ceilings.sizes("cpu", quick=quick) for quick in (True, False))
+    assert short < whole
+    cells = ceiling_cells([Line(target=Target(name="t", title="T", networks=()), network=None, cell=CELL)], Options(rules=QUICK))  # fmt: skip
+    assert [cell.rules.samples for cell in cells] == [10], "as the page on columns says"
+    assert cells[0].rules.quick
+
+
 @pytest.mark.parametrize("measure", [energy.measure, memory.measure])
 def test_memory_and_energy_are_of_the_batch_that_is_asked_for_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch, measure: Callable[..., Any]
@@ -455,6 +467,31 @@ def test_drift_is_measured_against_plain_fp32() -> None:
         Cell(kind="drift", members=(MEMBER,), variant=Variant(threads=torch.get_num_threads())).fields()
     )
     assert same["drift"] == 0.0
+
+
+OVERFLOWS = """
+from torch import nn
+
+def huge(member):
+    layer = nn.Linear(3 * member.size**2, 2)
+    nn.init.constant_(layer.weight, {weight})
+    return nn.Sequential(nn.Flatten(), layer)
+"""
+
+
+@pytest.mark.parametrize(("weight", "precision"), [("1e4", "fp16"), ("float('nan')", "fp32")])
+def test_outputs_that_are_no_numbers_have_a_reason_and_no_drift(
+    weight: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half precision ends at 65,504; where fp32 is no number either, that is what is told."""
+    name = f"overflows_in_{precision}"
+    (tmp_path / f"{name}.py").write_text(OVERFLOWS.format(weight=weight))
+    monkeypatch.syspath_prepend(tmp_path)
+    variant = Variant(precision="fp16", threads=torch.get_num_threads())
+    cell = Cell(kind="drift", members=(MEMBER,), builder=f"{name}:huge", variant=variant, rules=QUICK)
+    found = drift(cell.fields())
+    wanted = replace(variant, precision=precision).label
+    assert found == {"reason": f"outputs are no numbers (NaN or infinite) in {wanted}", "images": 8, "files": False}  # fmt: skip
 
 
 def linear(member: Any) -> nn.Module:

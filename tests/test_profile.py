@@ -30,7 +30,8 @@ from benchmarks.results import Ceiling, Profile, Row
 from benchmarks.timing import QUICK
 from reports import base, gpu, outputs, pixels, profiling, record
 from reports.profile import tables
-from reports.ranking import places, ranking, repeats
+from reports.ranking import incomparable, places, ranked, ranking
+from reports.repeats import repeats
 from zoo.card import Member, System
 from zoo.errors import InputError, MachineError, UnknownNameError, UsageError
 
@@ -364,9 +365,30 @@ def test_only_the_same_scenario_and_variant_is_ranked() -> None:
 def test_other_images_and_short_measurements_are_not_ranked_beside() -> None:
     first, second = (profile_of(made(ms, scenario="end-to-end")) for ms in (10.0, 20.0))
     same, other = replace(first, images_sha256="a"), replace(second, images_sha256="b")
-    assert ranking({"this run": same, "old.json": other}) == []
-    assert ranking({"this run": same, "old.json": replace(other, images_sha256="a", quick=True)}) == []
-    assert len(ranking({"this run": same, "old.json": replace(other, images_sha256="a")})) == 1
+    short = replace(other, images_sha256="a", quick=True)
+    assert ranked({"this run": same, "old.json": other}) == []
+    assert ranked({"this run": same, "old.json": short}) == []
+    assert incomparable({"this run": same, "old.json": other, "short.json": short}) == {
+        "old.json": "the nearest rows differ in images: a / b",
+        "short.json": "the nearest rows differ in length: full / quick",
+    }
+    beside = {"this run": same, "old.json": replace(other, images_sha256="a")}
+    assert [(each.place, each.of, each.figure) for each in ranked(beside)] == [
+        (1, "this run", 100.0),
+        (2, "old.json", 50.0),
+    ]
+    assert incomparable(beside) == {}
+
+
+def test_a_record_that_nothing_is_ranked_of_is_named_with_what_differs() -> None:
+    this = profile_of(made(10.0), made(12.0, title="B"))
+    low = profile_of(made(5.0, precision="bf16", compiled=True), made(6.0, precision="bf16"))
+    table, left = ranking({"this run": this, "low.json": low, "none.json": profile_of(made(None, error="ended"))})
+    assert [row[4] for row in table.rows] == ["this run", "this run"]
+    assert left.rows == (
+        ("low.json", "the nearest rows differ in precision: fp32 / bf16"),
+        ("none.json", "none.json holds no figure"),
+    )
 
 
 def test_a_ranking_says_whose_figure_it_is_and_what_makes_it_doubtful() -> None:
@@ -418,12 +440,12 @@ def test_repeats_name_the_batch_that_each_sweep_chose() -> None:
 def test_repeats_lie_within_their_spread_or_are_called_out() -> None:
     steady = [profile_of(made(each, spread=0.03)) for each in (10.0, 10.1, 10.2)]
     table = repeats(steady)
-    assert table.title == "Repeats: 1 of 1 figures within the spread of the first run"
-    assert table.rows[0][-4:] == ("3.0%", "2.0%", "6 of 6", "within")
+    assert table.title == "Repeats: 1 of 1 figures within the spread of the first run, 1 by the spreads of all runs (E_n up to 1)"  # fmt: skip
+    assert table.rows[0][-4:] == ("3.0%", "2.0%", "0.66", "within")
     jumping = [profile_of(made(each, spread=0.03)) for each in (10.0, 10.1, 12.0)]
     table = repeats(jumping)
-    assert table.title == "Repeats: 0 of 1 figures within the spread of the first run"
-    assert table.rows[0][-5:] == ("12.0", "3.0%", "20.0%", "2 of 6", "OUTSIDE: run 3")
+    assert table.title == "Repeats: 0 of 1 figures within the spread of the first run, 0 by the spreads of all runs (E_n up to 1)"  # fmt: skip
+    assert table.rows[0][-5:] == ("12.0", "3.0%", "20.0%", "6.04", "OUTSIDE: run 3")
     failed = [profile_of(made(10.0)), profile_of(made(None, error="ended early"))]
     assert repeats(failed).rows[0][-1] == "n/a (ended early)"
 
@@ -431,7 +453,7 @@ def test_repeats_lie_within_their_spread_or_are_called_out() -> None:
 def test_a_repeat_is_judged_by_the_spread_of_the_first_run_and_no_other() -> None:
     spreads = (0.03, 0.5, 0.03)
     wide = [profile_of(made(ms, spread=each)) for ms, each in zip((10.0, 11.0, 10.1), spreads, strict=True)]
-    assert repeats(wide).rows[0][-2:] == ("4 of 6", "OUTSIDE: run 2")
+    assert repeats(wide).rows[0][-2:] == ("0.33", "OUTSIDE: run 2"), "by both spreads it agrees, and that is told too"
     assert repeats([wide[1], wide[0], wide[2]]).rows[0][-1] == "within"
 
 
@@ -626,9 +648,9 @@ def test_a_system_that_cannot_be_run_is_named_and_the_others_are(
     assert "csv:a.csv" not in done.stdout
     alone = run(*given, "broken")
     assert alone.exit_code == 2
-    assert (
-        alone.stderr.splitlines()[-1] == "Error: no network to run: broken: cannot be counted: net: no width"
-    )
+    assert alone.stderr.splitlines() == [
+        "Error: no network to run: broken: cannot be counted: net: no width"
+    ], "once"
 
 
 @pytest.mark.parametrize("words", [("profile",), ("profile", "--scenario", "throughput"), ("plan",)], ids=" ".join)  # fmt: skip
@@ -664,6 +686,97 @@ def test_what_was_measured_is_shown_even_where_it_cannot_be_written(
     assert done.exit_code == 4
     assert "Latency: one image at a time" in done.stdout
     assert "No space left on device" in done.stderr
+
+
+def given_runs(monkeypatch: pytest.MonkeyPatch, *profiles: Profile) -> None:
+    """Lets `profile` find these, one after another, and measure nothing."""
+    told = iter(profiles)
+    monkeypatch.setattr(profiling, "run", lambda *_, **__: (next(told), []))
+
+
+WORDS = ("profile", "one", "--device", "cpu", "--threads", "1")
+
+
+def test_the_verdict_on_repeats_stands_in_files_and_in_json(
+    counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [profile_of(made(ms, spread=0.03), made(5.0, title="B")) for ms in (10.0, 10.1, 12.0)]
+    given_runs(monkeypatch, *runs)
+    done = run(*WORDS, "--counts", counts, "--repeat", "3", "--output", tmp_path, "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert [[row["ms"] for row in each["rows"]] for each in told["runs"]] == [[10.0, 5.0], [10.1, 5.0], [12.0, 5.0]]  # fmt: skip
+    first, second = told["repeats"]
+    assert first["figures"] == [10.0, 10.1, 12.0]
+    assert (first["outside"], first["error"]) == ([3], "")
+    assert first["normalised_error"] == pytest.approx(2 / (0.03 * (10.0**2 + 12.0**2) ** 0.5 / 2**0.5))
+    assert first["farthest"] == pytest.approx(0.2)
+    assert (second["outside"], second["spread"]) == ([], 0.01)
+    assert [(each["place"], each["title"]) for each in told["ranking"]] == [(1, "B"), (2, "A")]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "run-1", "run-2", "run-3", "repeats.csv", "repeats.md", "repeats.tex", "repeats.txt",
+    }  # fmt: skip
+    for ending in ("md", "tex", "txt"):
+        text = (tmp_path / f"repeats.{ending}").read_text(encoding="utf-8")
+        assert "Repeats: 1 of 2 figures within the spread of the first run, 1 by the spreads" in " ".join(text.split())
+        assert "OUTSIDE: run 3" in text
+    lines = pd.read_csv(tmp_path / "repeats.csv")
+    assert lines[["run_1", "run_2", "run_3", "spread", "verdict"]].to_numpy().tolist() == [
+        [10.0, 10.1, 12.0, 0.03, "OUTSIDE: run 3"],
+        [5.0, 5.0, 5.0, 0.01, "within"],
+    ]
+    assert str(tmp_path / "repeats.md") in done.stderr
+
+
+def test_a_ranking_beside_an_earlier_record_stands_in_files_and_in_json(
+    counts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, low = profile_of(made(20.0, title="B")), profile_of(made(5.0, precision="bf16"))
+    given_runs(monkeypatch, before, low, profile_of(made(10.0)))
+    for name in ("before", "low"):
+        assert run(*WORDS, "--counts", counts, "--output", tmp_path / name).exit_code == 0
+    paths = [str(tmp_path / name / "record.json") for name in ("before", "low")]
+    against = [word for path in paths for word in ("--against", path)]
+    done = run(*WORDS, "--counts", counts, *against, "--output", tmp_path / "now", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["rows"][0]["ms"] == 10.0
+    assert [(each["place"], each["of"], each["figure"]) for each in told["ranking"]] == [
+        (1, "this run", 10.0), (2, paths[0], 20.0),
+    ]  # fmt: skip
+    assert told["not_ranked"] == {paths[1]: "the nearest rows differ in precision: fp32 / bf16"}
+    for ending in ("md", "txt"):
+        text = (tmp_path / "now" / f"profile.{ending}").read_text(encoding="utf-8")
+        assert "From fast to slow" in text
+        assert "the nearest rows differ in precision: fp32 / bf16" in text
+        assert "From fast to slow" not in (tmp_path / "before" / f"profile.{ending}").read_text(encoding="utf-8")
+
+
+def test_how_long_all_of_it_takes_is_said_before_it_begins(
+    counts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_runs(monkeypatch, *[profile_of(made(10.0))] * 4)
+    words = (*WORDS, "--counts", counts, "--repeat", "2")
+    shown = run("plan", *words[1:]).stdout.splitlines()[0]
+    said = run(*words).stderr.splitlines()
+    assert said[0] == shown.removeprefix("Plan: ")
+    assert "rows in each of 2 runs, about" in said[0]
+    assert "rows" not in run(*words, "--quick").stderr, "what is over at once needs no word"
+
+
+def test_a_figure_that_is_no_number_is_never_written(counts: Path, tmp_path: Path) -> None:
+    wrong = profile_of(made(10.0, drift=float("nan")))
+    with pytest.raises(ValueError, match="JSON compliant"):
+        profiling.write_all(base.read(counts), wrong, [], tmp_path)
+    assert not list(tmp_path.iterdir())
+    why = "outputs are no numbers (NaN or infinite) in cpu, 1 thread, fp16, contiguous"
+    row = made(10.0, precision="fp16", flags=(figures.NO_NUMBERS,), reasons={"drift": why})
+    profiling.write_all(base.read(counts), profile_of(row), [], tmp_path)
+    loaded = record.load(tmp_path / "record.json").profile
+    assert loaded is not None
+    (latency, *_) = tables(loaded)
+    assert latency.rows[0][1] == "10.0 [outputs are no numbers]"
+    assert latency.rows[0][-1] == f"n/a ({why})"
 
 
 def test_a_builder_that_no_other_process_can_import_is_told_before() -> None:
@@ -840,11 +953,11 @@ def test_rates_are_ranked_beside_those_of_the_same_batch_asked_for() -> None:
         rows = (made(10.0, scenario=scenario, batch=8, batch_asked=each) for each in asked)
         return {str(place): profile_of(row) for place, row in enumerate(rows)}
 
-    assert ranking(both("throughput", None, 8)) == []
-    assert ranking(both("throughput", 8, 16)) == []
-    assert len(ranking(both("throughput", 8, 8))) == 1
-    assert len(ranking(both("throughput", None, None))) == 1
-    assert len(ranking(both("latency", None, 1))) == 1
+    assert ranked(both("throughput", None, 8)) == []
+    assert ranked(both("throughput", 8, 16)) == []
+    assert len(ranked(both("throughput", 8, 8))) == 2
+    assert len(ranked(both("throughput", None, None))) == 2
+    assert len(ranked(both("latency", None, 1))) == 2
 
 
 def test_a_protocol_that_was_summed_is_ranked_beside_one_that_was_measured() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import pytest
 
 from benchmarks import profile as profiling
+from benchmarks import sweep
 from benchmarks.cells import Cell, Variant
 from benchmarks.lines import Network, Options, Target
 from benchmarks.profile import fits, profile
@@ -21,6 +23,7 @@ class Taker:
     """Answers as a worker would, by the made-up speed of a network, and keeps the order."""
 
     joules = 0.0
+    resumes = False
 
     def __init__(self, **failing: str) -> None:
         self.order: list[tuple[int, str, str]] = []
@@ -34,6 +37,8 @@ class Taker:
         return cell.variant.impossible
 
     def give_up(self, cell: Cell, answer: dict[str, Any]) -> None: ...
+
+    def keep(self, cell: Cell, reading: dict[str, Any]) -> None: ...
 
     def take(self, cell: Cell, turn: int = 0) -> dict[str, Any]:
         name = self.name(cell, turn)
@@ -49,12 +54,12 @@ class Taker:
         if cell.kind == "energy" and self.joules:
             usual = {"unsure": 0.0, "idle_before_w": 1.0, "idle_after_w": 1.0, "others": None, "gpu": {}}
             return {"result": {**usual, "joules": self.joules}}
-        if cell.kind not in ("latency", "protocol"):
+        if cell.kind not in ("latency", "protocol", "throughput", "sweep"):
             return {"error": "not asked here"}
         passes = cell.folds * cell.views
         ms = passes * sum(PASS_MS[member["name"]] for member in cell.members) + turn / 100
         reading = {
-            "samples_ms": [ms] * 3, "device_ms": [], "images": 1, "batch": 1, "load_ms": 1.0, "first_ms": 1.0,
+            "samples_ms": [ms] * 3, "device_ms": [], "images": cell.batch, "batch": cell.batch, "peak_rss": 1, "load_ms": 1.0, "first_ms": 1.0,
             "settled": True, "others": None, "gpu": {}, "settings": {},
         }  # fmt: skip
         return {"result": reading}
@@ -84,7 +89,7 @@ def profiled(
 
 @pytest.fixture(autouse=True)
 def memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiling, "available_memory", lambda: 10**9)
+    monkeypatch.setattr(sweep, "available_memory", lambda: 10**9)
 
 
 def test_whole_protocols_are_timed_among_the_rows_that_they_are_compared_with() -> None:
@@ -101,6 +106,16 @@ def test_whole_protocols_are_timed_among_the_rows_that_they_are_compared_with() 
     assert len({tuple(each) for each in in_rounds}) == 3
     others = [each for each in taker.order if each not in timed]
     assert taker.order.index(timed[-1]) < taker.order.index(next(e for e in others if e[1] == "memory"))
+
+
+def test_sweeps_go_through_their_batches_in_turn() -> None:
+    """A slow minute then falls on one turn of each, and the best of three is of another."""
+    taker = Taker()
+    profiled(taker, SHORT, target("other", "other"), scenarios=("throughput",))
+    swept = [(turn, whose) for turn, kind, whose in taker.order if kind == "sweep"]
+    runs = [run for run, _ in groupby(swept)]
+    assert [turn for turn, _ in runs] == [0, 0, 1, 1, 2, 2]
+    assert {run for run in runs} == {(turn, whose) for turn in range(3) for whose in ("fast", "other")}
 
 
 def test_a_protocol_is_measured_where_it_is_short_and_summed_otherwise() -> None:

@@ -28,6 +28,7 @@ from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
 from benchmarks.samples import flags, summarise
 from benchmarks.timing import FULL, QUICK
+from reports.repeats import normalised_error
 
 CELL = Cell(kind="latency", variant=Variant(), rules=FULL)
 ROW = Row(
@@ -110,11 +111,14 @@ def test_a_repeat_lies_within_the_spread_as_often_as_is_said() -> None:
     rng = np.random.default_rng(0)
     levels = rng.normal(100.0, 5.0, (3000, 2, 3, 1))
     runs = levels + rng.normal(0.0, 0.5, (3000, 2, 3, 5))
-    outside = []
+    outside, apart = [], []
     for first, second in runs:
         one, other = (summarise([list(each) for each in run]) for run in (first, second))
         outside.append(abs(one.typical - other.typical) > one.rounds * one.typical)
+        rows = (replace(ROW, ms=each.typical, spread=each.rounds) for each in (one, other))
+        apart.append((normalised_error(*rows) or 0.0) > 1)
     assert 0.03 < np.mean(outside) < 0.08
+    assert 0.01 < np.mean(apart) < 0.03
 
 
 @pytest.mark.parametrize(
@@ -179,7 +183,7 @@ def test_the_state_of_a_row_is_the_worst_of_its_rounds() -> None:
 def test_a_round_that_failed_is_named_and_the_others_count() -> None:
     row = timed(ROW, CELL, [reading([10.0]), {"error": "ended by SIGSEGV"}])
     assert (row.ms, row.rounds) == (10.0, 1)
-    assert row.flags == ("a round failed: ended by SIGSEGV",)
+    assert row.flags == ("1 of 2 rounds (ended by SIGSEGV)",)
     assert timed(ROW, CELL, [{"error": "ended by SIGSEGV"}] * 3).error == "ended by SIGSEGV"
 
 
@@ -201,7 +205,20 @@ def test_the_batch_that_fitted_counts() -> None:
     cell = Cell(kind="throughput", batch=8, variant=Variant(), rules=FULL)
     row = timed(ROW, cell, [reading([8.0], batch=8, images=8), reading([4.0], batch=4, images=4)])
     assert (row.batch, row.ms, row.rounds) == (4, 4.0, 1)
-    assert row.flags == ("batch 4 of 8",)
+    assert row.flags == ("batch 4 of 8", "1 of 2 rounds"), "one process, whose tight spread says nothing of another"
+    both = timed(row, cell, [reading([4.0], batch=4, images=4)] * 3)
+    assert both.flags == ("batch 4 of 8",)
+
+
+def test_a_variant_whose_outputs_are_no_numbers_is_not_fast_without_a_word() -> None:
+    row = timed(ROW, CELL, [reading([10.0])])
+    why = "outputs are no numbers (NaN or infinite) in cpu, 1 thread, fp16, contiguous"
+    broken = with_drift(row, {"result": {"reason": why, "images": 8, "files": False}})
+    assert (broken.ms, broken.drift, broken.reasons["drift"]) == (10.0, None, why)
+    assert broken.flags == ("outputs are no numbers",)
+    total = summed(ROW, [broken], passes=40)
+    assert total.flags == ("summed", "outputs are no numbers")
+    assert whole(row, total).flags == ("outputs are no numbers",), "the whole protocol is made of it"
 
 
 def test_passes_of_their_own_fill_their_columns_or_say_why_not() -> None:

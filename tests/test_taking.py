@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 
 from benchmarks import cells, worker
+from benchmarks import sweep as sweeping
 from benchmarks.cells import Cell, Variant, from_fields, key
-from benchmarks.lines import Network, Options, Target
+from benchmarks.estimate import kept_rate, plan
+from benchmarks.lines import Network, Options, Target, lines
 from benchmarks.machine import fingerprint
 from benchmarks.profile import profile
 from benchmarks.results import Machine
 from benchmarks.store import Store
-from benchmarks.sweep import sweep
+from benchmarks.sweep import Sweep, merged, once, times
 from benchmarks.taking import Taker
 from benchmarks.timing import FULL, QUICK
 from reports import pixels
@@ -138,6 +140,57 @@ def test_memory_and_energy_are_of_the_batch_that_was_timed(
     assert "batch 4 of 16" in row.flags
     assert asked == {"ceilings": {1}, "throughput": {16}, "memory": {4}, "energy": {4}}
     assert row.reasons["joules"] == row.reasons["peak_rss_bytes"] == "not told here"
+
+
+@pytest.mark.parametrize("ended_by", ["an error", "too little memory"])
+def test_a_sweep_is_resumed_and_planned_as_it_ended(
+    ended_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What failed is not kept, and memory that is free now may have been full then: the choice is kept itself."""
+    asked: list[str] = []
+    fails = ended_by == "an error"
+
+    def answer(call: str, given: dict[str, Any], **_: Any) -> dict[str, Any]:
+        kind, batch = given["kind"], given["batch"]
+        asked.append(kind)
+        if kind == "memory":
+            return {"result": {"peak_rss": 1, "before": 1, "traffic": 1}}
+        if kind == "energy":
+            return {"result": {"reason": "no counter"}}
+        if kind == "ceilings" or (batch > 2 and fails):
+            return {"error": "OutOfMemoryError: CUDA out of memory"}
+        timed = {"samples_ms": [8.0], "device_ms": [], "first_ms": 1.0, "load_ms": 1.0, "settled": True}
+        more = {"others": 0.0, "gpu": {}, "settings": {}, "peak_rss": batch}
+        return {"result": {**timed, **more, "batch": batch, "images": batch}}
+
+    class Running:
+        def __enter__(self) -> Any:
+            return answer
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(worker, "running", lambda *_, **__: Running())
+    monkeypatch.setattr(sweeping, "available_memory", lambda: None if fails else 3)
+    target = Target(name="t", title="T", networks=(Network(member=MEMBER, macs=1, weight_bytes=1),))
+    options = Options(scenarios=("throughput",))
+    with Taker(fingerprint(), Store(tmp_path)) as taker:
+        (row,), _, _ = profile([target], options, taker)
+    assert (row.batch, row.sweep, row.rounds) == (2, {1: 125.0, 2: 250.0}, 3)
+    assert row.sweep_end == (
+        "batch 4: OutOfMemoryError: CUDA out of memory" if fails else "batch 4 might not fit into memory"
+    )
+    asked.clear()
+    monkeypatch.setattr(sweeping, "available_memory", lambda: None)
+    with Taker(fingerprint(), Store(tmp_path), resume=True) as taker:
+        _, planned = plan([target], options, taker)
+        (line,) = lines([target], options)
+        assert (planned.rounds, planned.kept, planned.seconds) == (3, 3, 0.0)
+        assert kept_rate(line, options, taker) == 250.0
+        assert profile([target], options, taker)[0] == [row]
+    assert set(asked) == {"ceilings"}, "which had failed"
+    with Taker(fingerprint(), Store(tmp_path)) as taker:
+        (anew,), _, _ = profile([target], options, taker)
+    assert anew.batch == (2 if fails else 64), "without --resume nothing is taken from before"
 
 
 THREADS = """
@@ -318,6 +371,40 @@ def test_networks_that_a_card_does_not_assemble_never_share_a_reading(tmp_path: 
     assert name(network="torch", file=str(files[0])) not in names
 
 
+def test_a_reading_is_that_of_what_makes_and_runs_its_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network of an ONNX file is run by ONNX Runtime, whatever engine runs what torch makes."""
+    (tmp_path / "a.onnx").write_text("a")
+    machine, plain = fingerprint(), CELL.of("latency")
+    timm, onnx = (
+        replace(plain, members=({**MEMBER, "network": kind, **more},))
+        for kind, more in (("timm", {}), ("onnx", {"file": str(tmp_path / "a.onnx")}))
+    )
+
+    def named() -> list[str]:
+        return [key(each, machine) for each in (plain, timm, onnx)]
+
+    before, real = named(), cells._source
+    for module in ("zoo.kinds", "zoo.exported", "zoo.onnx_file", "zoo.whole"):
+        monkeypatch.setattr(cells, "_source", lambda name, m=module: "0" if name == m else real(name))
+        changed = [now != then for now, then in zip(named(), before, strict=True)]
+        assert changed == [False, True, True], module
+    monkeypatch.setattr(cells, "_source", real)
+    monkeypatch.setattr(engines, "versions", lambda engine: {engine: "0"})
+    assert [now != then for now, then in zip(named(), before, strict=True)] == [False, False, True]
+
+
+def test_the_choice_of_a_batch_is_that_of_the_code_that_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, real = fingerprint(), cells._source
+    choice, timed = CELL.of("choice"), CELL.of("throughput")
+    before = key(choice, machine), key(timed, machine)
+    for module in ("benchmarks.sweep", "benchmarks.figures", "benchmarks.samples"):
+        monkeypatch.setattr(cells, "_source", lambda name, m=module: "0" if name == m else real(name))
+        assert key(choice, machine) != before[0], module
+        assert key(timed, machine) == before[1], "its readings are as they were"
+
+
 def test_a_cell_survives_the_way_to_a_worker() -> None:
     cell = replace(CELL, images=("a", "b"), variant=Variant(precision="bf16", compiled=True))
     assert from_fields(json.loads(json.dumps(cell.fields()))) == cell
@@ -344,6 +431,10 @@ def speeds(**images_per_s: float) -> Any:
 
 
 THROUGHPUT = CELL.of("throughput", variant=Variant(device="cuda"))
+
+
+def sweep(cell: Cell, take: Any, available: int | None = None) -> Sweep:
+    return merged([once(cell, turn, take, available) for turn in range(times(cell.rules))])
 
 
 @pytest.mark.parametrize(
@@ -384,6 +475,20 @@ def test_a_slow_minute_decides_neither_the_batch_nor_the_end_of_a_sweep() -> Non
     assert found.found == pytest.approx({1: 10, 2: 12, 4: 14, 8: 17, 16: 17.1, 32: 17})
     quick = sweep(THROUGHPUT, take)
     assert (quick.batch, quick.end) == (1, "no gain after batch 1"), "once, as it is marked"
+
+
+def test_the_end_of_a_sweep_is_told_by_the_rates_that_it_tells() -> None:
+    """In the first round batch 1 met other work, so that 2 seemed a gain; by the best of the rounds it is none."""
+    true = speeds(b1=10, b2=10, b4=10, b8=10)
+
+    def take(cell: Cell, turn: int) -> dict[str, Any]:
+        answer: dict[str, Any] = true(cell, turn)
+        slow = 2.0 if (cell.batch, turn) == (1, 0) else 1.0
+        return {"result": {**answer["result"], "samples_ms": [slow * each for each in answer["result"]["samples_ms"]]}}  # fmt: skip
+
+    found = sweep(replace(THROUGHPUT, rules=FULL), take)
+    assert found.found == pytest.approx({1: 10, 2: 10, 4: 10, 8: 10})
+    assert (found.batch, found.end) == (1, "no gain after batch 1")
 
 
 def test_a_sweep_on_a_cpu_stops_before_memory_is_full() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +12,7 @@ import click
 from reports.commands.base import Command, Failure, chosen, say_left_out
 from reports.commands.options import existing
 from reports.commands.planning import check, plan_run, run_options
-from reports.terminal import print_json, print_tables, progress
+from reports.terminal import fields, print_json, print_tables, progress
 
 if TYPE_CHECKING:
     from benchmarks.results import Profile
@@ -44,6 +44,9 @@ class _Several(click.ParamType):  # type: ignore[type-arg]
 
 
 _NOTHING = click.Option(["--nothing"])
+
+_SHORT_S = 60
+"""Quick runs of no more seconds are not announced."""
 
 
 def _profile_options(command: F) -> F:
@@ -104,7 +107,8 @@ def profile(
     from benchmarks.machine import fingerprint
     from reports.profile import tables
     from reports.profiling import run, write_all
-    from reports.ranking import refuse_others, repeats
+    from reports.ranking import refuse_others
+    from reports.repeats import repeats, write_repeats
     from zoo.files import make_folder
 
     base, wanted, builder = _profile_base(**asked)
@@ -112,6 +116,7 @@ def profile(
     refuse_others(fingerprint(), *(other.machine for other in earlier.values()))
     if output:
         make_folder(output)
+    _say_how_much(base, wanted, builder, repeat)
     found: list[Profile] = []
     try:
         for number in range(1, repeat + 1):
@@ -120,10 +125,12 @@ def profile(
             found.append(one)
             if output:
                 folder = output / f"run-{number}" if repeat > 1 else output
-                click.echo(f"wrote {', '.join(map(str, write_all(base, one, samples, folder)))}", err=True)
+                written = write_all(base, one, samples, folder, earlier)
+                written += write_repeats(found, output) if len(found) > 1 else []
+                click.echo(f"wrote {', '.join(map(str, written))}", err=True)
     finally:  # What was measured is shown, also where it could not be written or a later run was stopped.
         if found and as_json:
-            print_json(found[0] if repeat == 1 else found)
+            print_json(_as_json(found, earlier, several=repeat > 1))
         elif found:
             print_tables([*tables(found[-1], earlier), *([repeats(found)] if len(found) > 1 else [])])
     if all(row.error for row in found[-1].rows):
@@ -172,6 +179,28 @@ def plan(
         print_tables([planned(found, resume=wanted.resume, runs=repeat)])
 
 
+def _say_how_much(base: dict[str, Any], wanted: Any, builder: Callable[[str], str | None], runs: int) -> None:
+    """Says on stderr how long all of it takes, unless it is over in a minute; progress tells of one stage at a time."""
+    from reports.profiling import amount
+    from reports.profiling import plan as entries
+
+    found = entries(base, wanted, builder=builder, runs=runs)
+    if not wanted.quick or sum(each.seconds for each in found) > _SHORT_S:
+        click.echo(amount(found, runs), err=True)
+
+
+def _as_json(found: Sequence[Profile], earlier: Mapping[str, Profile], *, several: bool) -> dict[str, Any]:
+    """The profile with its ranking, or all runs with the verdict on them too."""
+    from reports.ranking import incomparable, ranked
+    from reports.repeats import judged
+
+    beside = {"this run": found[-1], **earlier}
+    ranking = {"ranking": ranked(beside), "not_ranked": incomparable(beside)}
+    if several:
+        return {"runs": found, "repeats": judged(found) if len(found) > 1 else [], **ranking}
+    return {**fields(found[0]), **ranking}
+
+
 def _profile_base(
     systems: tuple[str, ...], counts: Path | None, **asked: Any
 ) -> tuple[dict[str, Any], Any, Callable[[str], str | None]]:
@@ -183,23 +212,29 @@ def _profile_base(
     wanted = Asked(**asked)
     if counts:
         made = base.only(base.read(counts), systems)
-        say_left_out(base.left_out(made))
+        _say_left_out(made)
         return made, wanted, lambda _: worker.STANDARD
     import zoo
 
     cards = chosen(systems)
     with progress() as step:
         made = base.counted(cards, step)
-    # Counting names what it cannot count.
-    say_left_out(
-        {name: why for name, why in base.left_out(made).items() if name not in made.get("missing", {})}
-    )
+    _say_left_out(made, told=made.get("missing", {}))  # Counting names what it cannot count.
 
     def builder(name: str) -> str | None:
         build = zoo.builder(name)
         return worker.name(build) if build else worker.STANDARD
 
     return made, wanted, builder
+
+
+def _say_left_out(made: dict[str, Any], told: Collection[str] = ()) -> None:
+    """Says which systems cannot be run; where none is left, the error names them all."""
+    from reports import base
+
+    absent = base.left_out(made)
+    if len(absent) < len(made["entries"]):
+        say_left_out({name: why for name, why in absent.items() if name not in told})
 
 
 def _earlier_profiles(paths: Sequence[Path]) -> dict[str, Profile]:
