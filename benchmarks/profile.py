@@ -116,7 +116,9 @@ def _with_batches(asked: list[Line], options: Options, taker: Taker, step: Progr
             wanted.append(cell)
     every = list(interleaved(wanted, sweep.times(options.rules), options.seed))
     for turn, cell in _each("batches", every, step):
-        turns.setdefault(taker.name(cell), []).append(sweep.once(cell, turn, taker.take, sweep.available_memory()))
+        turns.setdefault(taker.name(cell), []).append(
+            sweep.once(cell, turn, taker.take, sweep.available_memory())
+        )
     for cell in wanted:
         found[taker.name(cell)] = result = sweep.merged(turns[taker.name(cell)])
         if result.found:

@@ -19,7 +19,7 @@ import simplejpeg
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.urls import content, is_url
+from zoo.urls import is_url, read_content
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -128,7 +128,7 @@ def read(path: Path) -> bytes:
                 raise ImageError(
                     path, f"{size:,} bytes, more than an image of {LARGEST:,} pixels holds", _FETCH
                 )
-        data = content(path)
+        data = read_content(path)
     except OSError as error:
         raise ImageError(path, f"cannot be read ({error.strerror or error})", _FETCH) from error
     if not data:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from zoo.errors import InputError
-from zoo.urls import content, is_url
+from zoo.urls import is_url, read_content
 
 _TRUTH = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
@@ -30,7 +30,7 @@ def read_csv(path: Path, text: Iterable[str]) -> pd.DataFrame:
             # pandas only warns when rows are longer than the header, and drops what is too much.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
-                io.BytesIO(content(path)) if is_url(path) else path,
+                io.BytesIO(read_content(path)) if is_url(path) else path,
                 dtype=dict.fromkeys(text, str),
                 index_col=False,
                 skip_blank_lines=False,

@@ -359,7 +359,7 @@ def test_outputs_that_are_no_numbers_are_the_units_fault_and_are_not_kept(
         count += 1
         wait, broken = start(own, *given), count == 2
         # Of one class alone: as a probability, one of -inf would look like a number.
-        return (lambda: [each + [value, 0] for each in wait()]) if broken else wait
+        return (lambda: [each + np.array([value, 0]) for each in wait()]) if broken else wait
 
     monkeypatch.setattr(Forward, "start", overflowing)
     how = msgspec.structs.replace(HOW, precision=precision)

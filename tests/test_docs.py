@@ -20,7 +20,11 @@ from evaluate.labels import COLUMNS
 from zoo.errors import CheckpointError
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "benchmarks/README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+PAGES = (
+    "README.md",
+    "benchmarks/README.md",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+)
 METHODS = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 
 

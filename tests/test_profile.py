@@ -383,7 +383,9 @@ def test_other_images_and_short_measurements_are_not_ranked_beside() -> None:
 def test_a_record_that_nothing_is_ranked_of_is_named_with_what_differs() -> None:
     this = profile_of(made(10.0), made(12.0, title="B"))
     low = profile_of(made(5.0, precision="bf16", compiled=True), made(6.0, precision="bf16"))
-    table, left = ranking({"this run": this, "low.json": low, "none.json": profile_of(made(None, error="ended"))})
+    table, left = ranking(
+        {"this run": this, "low.json": low, "none.json": profile_of(made(None, error="ended"))}
+    )
     assert [row[4] for row in table.rows] == ["this run", "this run"]
     assert left.rows == (
         ("low.json", "the nearest rows differ in precision: fp32 / bf16"),
@@ -453,7 +455,9 @@ def test_repeats_lie_within_their_spread_or_are_called_out() -> None:
 def test_a_repeat_is_judged_by_the_spread_of_the_first_run_and_no_other() -> None:
     spreads = (0.03, 0.5, 0.03)
     wide = [profile_of(made(ms, spread=each)) for ms, each in zip((10.0, 11.0, 10.1), spreads, strict=True)]
-    assert repeats(wide).rows[0][-2:] == ("0.33", "OUTSIDE: run 2"), "by both spreads it agrees, and that is told too"
+    assert repeats(wide).rows[0][-2:] == ("0.33", "OUTSIDE: run 2"), (
+        "by both spreads it agrees, and that is told too"
+    )
     assert repeats([wide[1], wide[0], wide[2]]).rows[0][-1] == "within"
 
 
@@ -502,7 +506,18 @@ def test_an_engine_that_is_not_installed_costs_a_plan_no_time(
     from zoo import engines
 
     monkeypatch.setitem(engines._PACKAGES, "openvino", ("no-such-package",))
-    words = ("plan", "one", "--counts", counts, "--device", "cpu", "--threads", "1", "--engine", "torch,openvino")
+    words = (
+        "plan",
+        "one",
+        "--counts",
+        counts,
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--engine",
+        "torch,openvino",
+    )
     listed = json.loads(run(*words, "--json").stdout)
     (absent,) = [each for each in listed if each["scenario"] == "latency" and each["refused"]]
     assert absent["variant"]["engine"] == "openvino"
@@ -718,7 +733,9 @@ def test_the_verdict_on_repeats_stands_in_files_and_in_json(
     }  # fmt: skip
     for ending in ("md", "tex", "txt"):
         text = (tmp_path / f"repeats.{ending}").read_text(encoding="utf-8")
-        assert "Repeats: 1 of 2 figures within the spread of the first run, 1 by the spreads" in " ".join(text.split())
+        assert "Repeats: 1 of 2 figures within the spread of the first run, 1 by the spreads" in " ".join(
+            text.split()
+        )
         assert "OUTSIDE: run 3" in text
     lines = pd.read_csv(tmp_path / "repeats.csv")
     assert lines[["run_1", "run_2", "run_3", "spread", "verdict"]].to_numpy().tolist() == [
@@ -749,7 +766,9 @@ def test_a_ranking_beside_an_earlier_record_stands_in_files_and_in_json(
         text = (tmp_path / "now" / f"profile.{ending}").read_text(encoding="utf-8")
         assert "From fast to slow" in text
         assert "the nearest rows differ in precision: fp32 / bf16" in text
-        assert "From fast to slow" not in (tmp_path / "before" / f"profile.{ending}").read_text(encoding="utf-8")
+        assert "From fast to slow" not in (tmp_path / "before" / f"profile.{ending}").read_text(
+            encoding="utf-8"
+        )
 
 
 def test_how_long_all_of_it_takes_is_said_before_it_begins(
@@ -1166,6 +1185,8 @@ def test_every_network_is_built_with_five_packages_alone(tmp_path: Path) -> None
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    counted = [member["operations"]["parameters"] for entry in base.read()["entries"] for member in entry["members"]]
+    counted = [
+        member["operations"]["parameters"] for entry in base.read()["entries"] for member in entry["members"]
+    ]
     assert len(counted) > 30
     assert list(map(int, done.stdout.split())) == counted

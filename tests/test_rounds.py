@@ -115,7 +115,7 @@ def test_sweeps_go_through_their_batches_in_turn() -> None:
     swept = [(turn, whose) for turn, kind, whose in taker.order if kind == "sweep"]
     runs = [run for run, _ in groupby(swept)]
     assert [turn for turn, _ in runs] == [0, 0, 1, 1, 2, 2]
-    assert {run for run in runs} == {(turn, whose) for turn in range(3) for whose in ("fast", "other")}
+    assert set(runs) == {(turn, whose) for turn in range(3) for whose in ("fast", "other")}
 
 
 def test_a_protocol_is_measured_where_it_is_short_and_summed_otherwise() -> None:

@@ -184,5 +184,7 @@ def test_errors_that_packages_have_of_their_own_are_one_line_too(monkeypatch: py
     monkeypatch.setattr(type(image), "read_bytes", refused)
     with pytest.raises(ImageError, match=r"a\.jpg: cannot be read \(Unable to locate credentials\)"):
         read(image)
-    with pytest.raises(InputError, match=r"a\.csv: cannot be read as a CSV table: Unable to locate credentials"):
+    with pytest.raises(
+        InputError, match=r"a\.csv: cannot be read as a CSV table: Unable to locate credentials"
+    ):
         read_csv(place("s3://bucket/set/a.csv"), ())

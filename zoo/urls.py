@@ -59,7 +59,7 @@ def files(folder: Path) -> list[Path]:
     return [folder / name for name in inside if not any(part.startswith(".") for part in name.split("/"))]
 
 
-def content(location: Path) -> bytes:
+def read_content(location: Path) -> bytes:
     """What a file or a URL holds.
 
     Raises:

@@ -20,7 +20,6 @@ from evaluate.units import Unit
 from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
 from zoo.runtime import Device, Precision, check
 
-
 _STICKY = (
     "device-side assert",
     "hardware stack error",

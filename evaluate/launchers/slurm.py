@@ -159,7 +159,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
             return [Finished(name=unit.name, failure=wrong) for unit in self.units]
         prepare(self.paths, self.threads)
         left = {unit.name: unit for unit in self.units if recall(unit, self.store) is None}
-        failed = []
+        failed: list[Finished] = []
         with (
             closing(Computer(self.workers or self.threads)) as computer,
             closing(computer(portions(list(left.values()), 1))) as computed,
