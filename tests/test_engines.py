@@ -346,6 +346,11 @@ def test_what_code_of_others_makes_is_built_each_time(
     engine: str, test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An export by the name of what is called would miss what that imports."""
+
+    def forget() -> None:
+        for name in ("own_blocks", "own_builder"):
+            sys.modules.pop(name, None)
+
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_blocks.py").write_text(BLOCKS.format(factor=1))
     (tmp_path / "own_builder.py").write_text("from own_blocks import Blocks as build\n")
@@ -355,14 +360,14 @@ def test_what_code_of_others_makes_is_built_each_time(
     try:
         predict([untrained(card, 0)], test_set, Settings(engine=engine))
         (tmp_path / "own_blocks.py").write_text(BLOCKS.format(factor=3.5))
-        for name in ("own_blocks", "own_builder"):
-            monkeypatch.delitem(sys.modules, name)
+        forget()
         (job,) = [untrained(card, 0)]
         some = msgspec.structs.replace(test_set, images=test_set.images[:5])
         (exact,) = predict([job], some)
         (found,) = predict([job], some, Settings(engine=engine))
     finally:
         zoo.unregister("own")
+        forget()
     assert (exact.table["score"] - found.table["score"]).abs().max() < export.TOLERANCE
 
 
