@@ -66,7 +66,9 @@ class Gpu:
         try:
             self._find()
         except Unavailable:
-            self.uuid = f"MIG-{uuid.removeprefix('GPU-')}"  # a slice of one: torch prints both without their kind
+            self.uuid = (
+                f"MIG-{uuid.removeprefix('GPU-')}"  # a slice of one: torch prints both without their kind
+            )
             self._find()
 
     def energy_j(self) -> float:

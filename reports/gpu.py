@@ -94,7 +94,12 @@ def _unowned(text: str) -> str:
 
 
 def _words(
-    system: str, device: Device, precisions: Sequence[Precision], images: Path | None, quick: bool, folder: Path
+    system: str,
+    device: Device,
+    precisions: Sequence[Precision],
+    images: Path | None,
+    quick: bool,
+    folder: Path,
 ) -> list[str]:
     """How `bench_gpu` is asked for what everything else was asked for."""
     return [

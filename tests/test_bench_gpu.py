@@ -149,7 +149,7 @@ def test_a_gpu_without_a_precision_is_not_timed_in_another(monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    with pytest.raises(MachineError, match="^precision tf32: Tesla T4 "):
+    with pytest.raises(MachineError, match=r"^precision tf32: Tesla T4 "):
         bench_gpu_rates.timm_rate(SYSTEM, "tf32", 2, "cuda")
 
 

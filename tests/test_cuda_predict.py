@@ -13,7 +13,18 @@ import pytest
 import torch
 
 NEEDED = (
-    *("cv2", "msgspec", "natsort", "numpy", "pandas", "PIL", "platformdirs", "pyarrow", "scipy", "simplejpeg"),
+    *(
+        "cv2",
+        "msgspec",
+        "natsort",
+        "numpy",
+        "pandas",
+        "PIL",
+        "platformdirs",
+        "pyarrow",
+        "scipy",
+        "simplejpeg",
+    ),
     "timm",
 )
 for package in NEEDED:

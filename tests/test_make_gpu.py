@@ -60,16 +60,19 @@ def test_a_library_that_is_missing_costs_the_tests_that_need_it_alone(
     tests_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "with").mkdir()
-    (tmp_path / "with" / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')\n")
+    (tmp_path / "with" / "cv2.py").write_text(
+        "raise ImportError('libGL.so.1: cannot open shared object file')\n"
+    )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "with"), str(gpu.ROOT)]))
     real = gpu._TESTS[1]
     tests_of(test_works="def test_works(): pass\n", test_real=real.read_text())
     said, failed = gpu.cuda_tests(tmp_path)
     assert not failed
     assert said.startswith("CUDA tests: 1 passed, 1 skipped in ")
-    assert "needs what predict needs: libGL.so.1: cannot open shared object file" in (
-        tmp_path / "cuda-tests.txt"
-    ).read_text()
+    assert (
+        "needs what predict needs: libGL.so.1: cannot open shared object file"
+        in (tmp_path / "cuda-tests.txt").read_text()
+    )
 
 
 def test_a_file_that_cannot_be_imported_fails_and_the_other_is_run(tests_of: Any, tmp_path: Path) -> None:
@@ -150,7 +153,9 @@ def test_of_all_systems_predict_is_timed_with_one(quick: list[tuple[Rate, Any]],
     out = str(tmp_path / "out")
     for words in ([], ["sge_b3", bench_gpu.SYSTEM]):
         quick.clear()
-        done = CliRunner().invoke(gpu.main, ["--device", "cpu", "--quick", "--no-tests", "--output", out, *words])
+        done = CliRunner().invoke(
+            gpu.main, ["--device", "cpu", "--quick", "--no-tests", "--output", out, *words]
+        )
         assert done.exit_code == 0, done.output
         assert {given.system for _, given in quick} == {bench_gpu.SYSTEM}
     quick.clear()
@@ -164,5 +169,8 @@ def test_a_cuda_test_that_failed_fails_all_at_the_end(
     monkeypatch.setattr(gpu, "cuda_tests", lambda _: ("CUDA tests: 1 failed, 20 passed in 9s", True))
     done = CliRunner().invoke(gpu.main, ["--device", "cpu", "--quick", "--output", str(tmp_path / "out")])
     assert done.exit_code == 5
-    assert f"CUDA tests: 1 failed, 20 passed in 9s; {tmp_path / 'out' / 'cuda-tests.txt'} says which" in done.stderr
+    assert (
+        f"CUDA tests: 1 failed, 20 passed in 9s; {tmp_path / 'out' / 'cuda-tests.txt'} says which"
+        in done.stderr
+    )
     assert (tmp_path / "out" / "predict.md").exists()

@@ -480,7 +480,18 @@ def test_an_engine_that_is_not_installed_costs_a_plan_no_time(
     from zoo import engines
 
     monkeypatch.setitem(engines._PACKAGES, "openvino", ("no-such-package",))
-    words = ("plan", "one", "--counts", counts, "--device", "cpu", "--threads", "1", "--engine", "torch,openvino")
+    words = (
+        "plan",
+        "one",
+        "--counts",
+        counts,
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--engine",
+        "torch,openvino",
+    )
     listed = json.loads(run(*words, "--json").stdout)
     (absent,) = [each for each in listed if each["scenario"] == "latency" and each["refused"]]
     assert absent["variant"]["engine"] == "openvino"
@@ -1053,6 +1064,8 @@ def test_every_network_is_built_with_five_packages_alone(tmp_path: Path) -> None
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    counted = [member["operations"]["parameters"] for entry in base.read()["entries"] for member in entry["members"]]
+    counted = [
+        member["operations"]["parameters"] for entry in base.read()["entries"] for member in entry["members"]
+    ]
     assert len(counted) > 30
     assert list(map(int, done.stdout.split())) == counted
