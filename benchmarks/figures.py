@@ -182,7 +182,9 @@ def with_drift(row: Row, answer: Answer, *, made_up: bool = False, weights: str 
         return replace(row, reasons={**row.reasons, "drift": answer["error"]})
     reading = answer["result"]
     if "reason" in reading:
-        return replace(row, flags=(*row.flags, NO_NUMBERS), reasons={**row.reasons, "drift": reading["reason"]})
+        return replace(
+            row, flags=(*row.flags, NO_NUMBERS), reasons={**row.reasons, "drift": reading["reason"]}
+        )
     files = "made-up JPEG files" if made_up else "real images"
     kind = files if reading["files"] else "images of random pixels"
     return replace(row, drift=reading["drift"], drift_on=f"{reading['images']} {kind}, {weights} weights")

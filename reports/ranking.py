@@ -127,7 +127,7 @@ def incomparable(profiles: Mapping[str, Profile]) -> dict[str, str]:
         pairs = list(product(_all_conditions(first), _all_conditions(profile)))
         if not pairs:
             found[name] = f"{called if not _all_conditions(first) else name} holds no figure"
-        elif (differing := min((_differing(*pair) for pair in pairs), key=len)):
+        elif differing := min((_differing(*pair) for pair in pairs), key=len):
             found[name] = f"the nearest rows differ in {'; '.join(differing)}"
     return found
 
@@ -141,7 +141,13 @@ def _conditions(row: Row, profile: Profile) -> dict[str, str]:
     per_second = row.scenario in PER_SECOND
     return {
         "scenario": row.scenario,
-        **dict(zip(("device", "threads", "precision", "memory format", "engine"), Variant.of(row).parts, strict=True)),
+        **dict(
+            zip(
+                ("device", "threads", "precision", "memory format", "engine"),
+                Variant.of(row).parts,
+                strict=True,
+            )
+        ),
         **{each: row.settings.get(each, "") for each in _APART},
         # Files of other images take other times, and short measurements are no match for whole ones.
         "images": profile.images_sha256[:12] if row.scenario == "end-to-end" else "",
@@ -151,7 +157,11 @@ def _conditions(row: Row, profile: Profile) -> dict[str, str]:
 
 
 def _differing(mine: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
-    return [f"{name}: {value or '–'} / {theirs[name] or '–'}" for name, value in mine.items() if value != theirs[name]]
+    return [
+        f"{name}: {value or '–'} / {theirs[name] or '–'}"
+        for name, value in mine.items()
+        if value != theirs[name]
+    ]
 
 
 def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
@@ -169,7 +179,14 @@ def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
                 "From fast to slow, within each scenario and variant",
                 ("Scenario", "Variant", "Place", "Network", *(["Of"] if several else []), "ms or images/s"),
                 tuple(
-                    (each.scenario, each.variant, str(each.place), each.title, *([each.of] if several else []), _flagged(each.figure, each.flags))
+                    (
+                        each.scenario,
+                        each.variant,
+                        str(each.place),
+                        each.title,
+                        *([each.of] if several else []),
+                        _flagged(each.figure, each.flags),
+                    )
                     for each in found
                 ),
                 (

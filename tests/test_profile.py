@@ -383,7 +383,9 @@ def test_other_images_and_short_measurements_are_not_ranked_beside() -> None:
 def test_a_record_that_nothing_is_ranked_of_is_named_with_what_differs() -> None:
     this = profile_of(made(10.0), made(12.0, title="B"))
     low = profile_of(made(5.0, precision="bf16", compiled=True), made(6.0, precision="bf16"))
-    table, left = ranking({"this run": this, "low.json": low, "none.json": profile_of(made(None, error="ended"))})
+    table, left = ranking(
+        {"this run": this, "low.json": low, "none.json": profile_of(made(None, error="ended"))}
+    )
     assert [row[4] for row in table.rows] == ["this run", "this run"]
     assert left.rows == (
         ("low.json", "the nearest rows differ in precision: fp32 / bf16"),
@@ -502,7 +504,18 @@ def test_an_engine_that_is_not_installed_costs_a_plan_no_time(
     from zoo import engines
 
     monkeypatch.setitem(engines._PACKAGES, "openvino", ("no-such-package",))
-    words = ("plan", "one", "--counts", counts, "--device", "cpu", "--threads", "1", "--engine", "torch,openvino")
+    words = (
+        "plan",
+        "one",
+        "--counts",
+        counts,
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--engine",
+        "torch,openvino",
+    )
     listed = json.loads(run(*words, "--json").stdout)
     (absent,) = [each for each in listed if each["scenario"] == "latency" and each["refused"]]
     assert absent["variant"]["engine"] == "openvino"
@@ -748,7 +761,9 @@ def test_a_ranking_beside_an_earlier_record_stands_in_files_and_in_json(
         text = (tmp_path / "now" / f"profile.{ending}").read_text(encoding="utf-8")
         assert "From fast to slow" in text
         assert "the nearest rows differ in precision: fp32 / bf16" in text
-        assert "From fast to slow" not in (tmp_path / "before" / f"profile.{ending}").read_text(encoding="utf-8")
+        assert "From fast to slow" not in (tmp_path / "before" / f"profile.{ending}").read_text(
+            encoding="utf-8"
+        )
 
 
 def test_how_long_all_of_it_takes_is_said_before_it_begins(

@@ -201,7 +201,9 @@ def test_the_batch_that_fitted_counts() -> None:
     cell = Cell(kind="throughput", batch=8, variant=Variant(), rules=FULL)
     row = timed(ROW, cell, [reading([8.0], batch=8, images=8), reading([4.0], batch=4, images=4)])
     assert (row.batch, row.ms, row.rounds) == (4, 4.0, 1)
-    assert row.flags == ("batch 4 of 8", "1 of 2 rounds"), "one process, whose tight spread says nothing of another"
+    assert row.flags == ("batch 4 of 8", "1 of 2 rounds"), (
+        "one process, whose tight spread says nothing of another"
+    )
     both = timed(row, cell, [reading([4.0], batch=4, images=4)] * 3)
     assert both.flags == ("batch 4 of 8",)
 
