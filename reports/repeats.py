@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
-from benchmarks.results import Profile, Row
+from benchmarks.results import Ceiling, Profile, Row
 from reports import render
 from reports.ranking import PER_SECOND, figure, headline, refuse_others, variant
 from reports.table_files import write_tables
@@ -100,6 +100,10 @@ def repeats(profiles: Sequence[Profile]) -> render.Table:
         "where nothing but chance tells rounds apart, about 94 of 100 repeats do. E_n (ISO 13528): the difference of two runs / what "
         "both of their spreads allow, the largest of all pairs; up to 1 they agree, which 98 of 100 pairs then do.",
     ]
+    if moved := states(profiles):
+        notes.append(
+            f"Ceilings of each run, of run 1's: {moved}. Where they moved the machine was in another state."
+        )
     if any(profile.rounds < 2 for profile in profiles):
         notes.append("One round per run: the spread is that within a process, and says nothing of a repeat.")
     return render.Table(
@@ -109,6 +113,40 @@ def repeats(profiles: Sequence[Profile]) -> render.Table:
         tuple(notes),
         align="lll" + "r" * (len(runs) + 3) + "l",
     )  # fmt: skip
+
+
+def states(profiles: Sequence[Profile]) -> str:
+    """How the ceilings of further runs lie beside those of the first, in words; empty where there are none.
+
+    What others on the same host take (the bandwidth of memory, say) shows there before it shows in any counter of
+    this machine, and no spread of an earlier run foresees it.
+    """
+    first = {_of(each): each for each in profiles[0].ceilings}
+    found = []
+    for run, profile in enumerate(profiles[1:], start=2):
+        pairs = [(first[_of(each)], each) for each in profile.ceilings if _of(each) in first]
+        shares = {
+            name: [
+                new / old
+                for one, other in pairs
+                if (old := getattr(one, key)) and (new := getattr(other, key))
+            ]
+            for name, key in _CEILINGS.items()
+        }
+        told = [f"{name} {_range(each)}" for name, each in shares.items() if each]
+        found += [f"run {run}: {', '.join(told)}"] if told else []
+    return "; ".join(found)
+
+
+_CEILINGS = {"matrix product": "matmul_flops", "convolution": "convolution_flops", "copy": "copy_bytes_per_s"}
+
+
+def _of(ceiling: Ceiling) -> tuple[str, str, int]:
+    return ceiling.device, ceiling.precision, ceiling.threads
+
+
+def _range(shares: Sequence[float]) -> str:
+    return " to ".join(dict.fromkeys(f"{100 * each:.0f}%" for each in (min(shares), max(shares))))
 
 
 def _shown(found: Repeated, same: Sequence[Row]) -> tuple[str, ...]:

@@ -452,6 +452,19 @@ def test_repeats_lie_within_their_spread_or_are_called_out() -> None:
     assert repeats(failed).rows[0][-1] == "n/a (ended early)"
 
 
+def test_repeats_say_whether_the_machine_was_in_the_same_state() -> None:
+    """Others on the host took bandwidth of its memory in the second run, and nothing of its processors."""
+    one = Ceiling(device="cpu", precision="fp32", threads=1, matmul_flops=96e9, copy_bytes_per_s=20e9)
+    both = replace(one, threads=2, matmul_flops=190e9, copy_bytes_per_s=40e9)
+    taken = replace(one, copy_bytes_per_s=16e9), replace(both, copy_bytes_per_s=36e9, convolution_flops=1e9)
+    runs = [replace(profile_of(made(10.0)), ceilings=each) for each in ((one, both), taken, ())]
+    (said,) = [note for note in repeats(runs).notes if note.startswith("Ceilings")]
+    assert said.startswith(
+        "Ceilings of each run, of run 1's: run 2: matrix product 100%, copy 80% to 90%. Where"
+    )
+    assert not [note for note in repeats(runs[::-1]).notes if note.startswith("Ceilings")]
+
+
 def test_a_repeat_is_judged_by_the_spread_of_the_first_run_and_no_other() -> None:
     spreads = (0.03, 0.5, 0.03)
     wide = [profile_of(made(ms, spread=each)) for ms, each in zip((10.0, 11.0, 10.1), spreads, strict=True)]
