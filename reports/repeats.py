@@ -214,11 +214,6 @@ def normalised_error(one: Row, other: Row) -> float | None:
     E_n of ISO 13528 (9.7): the difference / the root of the sum of both squared expanded uncertainties. A spread
     is of the difference between two runs that scatter alike, and so √2 times the uncertainty of its figure. A run
     in a restless hour states a wide spread, and one in a calm hour need not answer for it.
-
-    >>> calm, restless = (Row(system="a", title="A", network="n", scenario="latency", ms=ms, spread=spread)
-    ...                   for ms, spread in ((100.0, 0.03), (107.0, 0.14)))
-    >>> round(normalised_error(calm, restless), 2)
-    0.65
     """
     unsure = math.hypot(*(_time(row) * (row.spread or 0.0) for row in (one, other))) / math.sqrt(2)
     return abs(_time(one) - _time(other)) / unsure if unsure else None

@@ -31,7 +31,7 @@ from benchmarks.timing import QUICK
 from reports import base, gpu, outputs, pixels, profiling, record
 from reports.profile import tables
 from reports.ranking import incomparable, places, ranked, ranking
-from reports.repeats import repeats
+from reports.repeats import normalised_error, repeats
 from zoo.card import Member, System
 from zoo.errors import InputError, MachineError, UnknownNameError, UsageError
 
@@ -450,6 +450,15 @@ def test_repeats_lie_within_their_spread_or_are_called_out() -> None:
     assert table.rows[0][-5:] == ("12.0", "3.0%", "20.0%", "6.04", "OUTSIDE: run 3")
     failed = [profile_of(made(10.0)), profile_of(made(None, error="ended early"))]
     assert repeats(failed).rows[0][-1] == "n/a (ended early)"
+
+
+def test_two_runs_are_judged_by_what_both_of_their_spreads_allow() -> None:
+    calm, restless = made(100.0, spread=0.03), made(107.0, spread=0.14)
+    assert normalised_error(calm, restless) == pytest.approx(7 / ((3**2 + 14.98**2) / 2) ** 0.5)
+    assert normalised_error(restless, calm) == normalised_error(calm, restless)
+    assert normalised_error(made(100.0, spread=0.0), made(107.0, spread=0.0)) is None
+    per_second = (replace(each, scenario="throughput") for each in (calm, restless))
+    assert normalised_error(*per_second) == pytest.approx(normalised_error(calm, restless))
 
 
 def test_repeats_say_whether_the_machine_was_in_the_same_state() -> None:
