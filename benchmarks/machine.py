@@ -104,9 +104,8 @@ def gpus_of_torch() -> tuple[str, ...]:
     """
     if _cuda() is None:
         return ()  # told without torch, which takes seconds to import
-    from benchmarks.worker import (
-        running,
-    )  # not above: `python -m benchmarks.worker` imports this module before
+    # Not above: `python -m benchmarks.worker` imports this module before.
+    from benchmarks.worker import running
 
     with running(1) as ask:
         answer = ask("benchmarks.machine:visible_gpus", {}, limit_s=_ASKED_S)

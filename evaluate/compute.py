@@ -227,8 +227,7 @@ class Computer:
 def _network(wanted: Network) -> nn.Module | Kept:
     """The network, or for an engine that runs exports what is kept of it, which takes a second less."""
     make = partial(network, wanted.training, builder(wanted))
-    known = identity(wanted)
-    if wanted.how.engine == "torch" or not known:
+    if wanted.how.engine == "torch" or not (known := identity(wanted)):
         return make()
     unchanged(wanted.training)
     return recalled(make, wanted.training.member, known)

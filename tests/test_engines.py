@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 import numpy as np
@@ -198,6 +199,26 @@ def test_forms_of_each_precision_are_kept_apart(kept: Path) -> None:
         outputs(prepare(network, TINY, "openvino", "fp32", "cpu"), TINY, 2), exact, atol=1e-5, rtol=1e-4
     )
     assert {each.name for each in (kept / "openvino").iterdir()} == {"fp32", *low}
+
+
+def test_forms_are_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+    if not installed("openvino"):
+        pytest.skip("needs the extra openvino")
+    from filelock import FileLock
+
+    model = export.export(alive(TINY), TINY).model
+    thread = Thread(target=OpenVino, args=(model, 1), kwargs={"folder": tmp_path})
+    OpenVino(model, 1, folder=tmp_path)
+    (lock,) = tmp_path.glob("*.lock")
+    for form in tmp_path.glob("*.blob"):
+        form.unlink()
+    with FileLock(lock):  # as another process holds it
+        thread.start()
+        thread.join(2)
+        assert thread.is_alive()
+        assert not list(tmp_path.glob("*.blob"))
+    thread.join(60)
+    assert list(tmp_path.glob("*.blob"))
 
 
 @pytest.mark.parametrize("usual", [1, 2, 5])
