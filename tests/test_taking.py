@@ -22,7 +22,7 @@ from benchmarks.machine import fingerprint
 from benchmarks.profile import profile
 from benchmarks.results import Machine
 from benchmarks.store import Store
-from benchmarks.sweep import Sweep, merged, once, times
+from benchmarks.sweep import Sweep, Turn, merged, once, times
 from benchmarks.taking import Taker
 from benchmarks.timing import FULL, QUICK
 from reports import pixels
@@ -475,6 +475,13 @@ def test_a_slow_minute_decides_neither_the_batch_nor_the_end_of_a_sweep() -> Non
     assert found.found == pytest.approx({1: 10, 2: 12, 4: 14, 8: 17, 16: 17.1, 32: 17})
     quick = sweep(THROUGHPUT, take)
     assert (quick.batch, quick.end) == (1, "no gain after batch 1"), "once, as it is marked"
+
+
+def test_a_sweep_ends_as_its_longest_turn_did() -> None:
+    slow = Turn({1: 10.0, 2: 9.0, 4: 9.0}, "")
+    full = Turn({1: 10.0, 2: 20.0, 4: 40.0, 8: 80.0}, "batch 16: OutOfMemoryError")
+    for turns in ([slow, full], [full, slow]):
+        assert merged(turns) == (8, full.found, full.end)
 
 
 def test_the_end_of_a_sweep_is_told_by_the_rates_that_it_tells() -> None:
