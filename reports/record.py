@@ -7,8 +7,9 @@ record stays readable when the zoo moves on. Its JSON Schema is `reports/record.
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -239,7 +240,19 @@ def decode(encoded: bytes, where: str) -> Record:
 
 def schema() -> bytes:
     """The JSON Schema of a record."""
-    return msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Record)), indent=1) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(_undented(msgspec.json.schema(Record))), indent=1) + b"\n"
+
+
+def _undented(part: Any) -> Any:
+    """A schema with descriptions as they are read: versions of Python and of msgspec indent them in their own ways."""
+    if isinstance(part, list):
+        return [_undented(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: cleandoc(value) if key == "description" and isinstance(value, str) else _undented(value)
+        for key, value in part.items()
+    }
 
 
 if __name__ == "__main__":
