@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from reports.record import Record, save
 from reports.rows import rows as all_rows
 from reports.summary import summary
 from reports.tables import comparison
-from reports.tidy import tidy
+from reports.tidy import PARTS, tidy
 from reports.verdicts import caveats, verdicts
 from zoo.files import write
 
@@ -100,6 +101,8 @@ def text(record: Record, style: str) -> str:
 def write_all(record: Record, folder: Path, name: str) -> list[Path]:
     """Writes `record.json`, `name` in every format, and the parts of `reports.tidy` as CSV.
 
+    Parts of an earlier record that this one lacks are removed: nothing in them says whose they are.
+
     Returns:
         The files written.
 
@@ -116,4 +119,8 @@ def write_all(record: Record, folder: Path, name: str) -> list[Path]:
         path = folder / f"{part}.csv"
         write(path, render.delimited(list(rows[0]), [list(row.values()) for row in rows]))
         written.append(path)
+    for part in PARTS:
+        if (path := folder / f"{part}.csv") not in written:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
     return written
