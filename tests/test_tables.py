@@ -1,0 +1,46 @@
+"""Tables that cannot be read are one line."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evaluate.tables import read_csv
+from zoo.errors import InputError
+
+TEXT = "image_name,target\n" + "".join(f"ISIC_{number},0.5\n" for number in range(1000))
+
+
+def two_tables(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a.csv", "b.csv"):
+            archive.writestr(name, TEXT)
+
+
+def no_archive(path: Path) -> None:
+    path.write_bytes(b"PK\x03\x04 and nothing of it")
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(gzip.compress(TEXT.encode())[:-100])
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.zip", two_tables), ("b.zip", no_archive), ("c.csv.gz", cut_short)]
+)
+def test_an_archive_that_is_no_table_is_one_line(
+    name: str, write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    write(tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: cannot be read as a CSV table: ") as met:
+        read_csv(tmp_path / name, ["image_name"])
+    assert "\n" not in str(met.value)
+
+
+def test_a_compressed_table_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(TEXT.encode()))
+    assert len(read_csv(tmp_path / "a.csv.gz", ["image_name"])) == 1000
