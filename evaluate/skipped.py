@@ -38,6 +38,7 @@ def without_skipped(
     Raises:
         InputError: No image of one of the classes is left.
     """
+    predictions = [_known(each, labels) for each in predictions]
     reasons: dict[str, str] = {}
     for each in predictions:
         names = pd.Series(list(each.skipped), dtype=str)
@@ -65,6 +66,16 @@ def without_skipped(
         for each in predictions
     )
     return left, msgspec.structs.replace(kept, skipped={**labels.skipped, **out})
+
+
+def _known(predictions: Predictions, labels: Labels) -> Predictions:
+    """Predictions without rows that were skipped of images that the labels do not have: nothing is known of these."""
+    rows = predictions.table["image"]
+    skipped = rows[rows.isin(list(predictions.skipped))]
+    strangers = skipped[~image_of(skipped, labels).isin(labels.table.index)]
+    if strangers.empty:
+        return predictions
+    return msgspec.structs.replace(predictions, table=predictions.table.drop(index=strangers.index))
 
 
 def image_of(names: pd.Series[str], labels: Labels) -> pd.Series[str]:

@@ -156,6 +156,18 @@ def test_a_skipped_image_needs_no_row(labels, made_up):
     assert score([short, second], labels, resamples=50).n == 78
 
 
+def test_a_skipped_image_that_the_labels_do_not_have_needs_no_score(folder, made_up, tmp_path):
+    table = pd.read_csv(made_up / "labels.csv", dtype=str)
+    without = table[~table.isin(list(SKIPPED)).any(axis=1)]
+    assert len(without) == len(table) - len(SKIPPED)
+    without.to_csv(tmp_path / "without.csv", index=False)
+    (left,), kept = without_skipped(
+        [read_predictions(folder / "sge_b3.parquet")], read_labels(tmp_path / "without.csv")
+    )
+    assert kept.skipped == {}
+    assert len(align(left, kept).scores) == 78
+
+
 def test_a_class_must_be_left(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("isic_id,target\nA,1\nB,0\nC,0\n")
