@@ -12,7 +12,7 @@ import pandas as pd
 
 from evaluate.alignment import Aligned, align
 from evaluate.labels import Labels, read_labels
-from evaluate.overlap import Overlap, TrainingTable, overlap, plain_name
+from evaluate.overlap import Overlap, TrainingTable, ids_of, overlap, plain_name
 from evaluate.predictions import UNSTATED, Kind, Predictions, card_of, files_of, find, system_of, system_title
 from evaluate.ranking import Ranking
 from evaluate.skipped import without_skipped
@@ -110,15 +110,9 @@ def _is_of(file: Path, systems: Collection[str] | None) -> bool:
 
 
 def _ids(labels: Labels) -> TrainingTable:
-    table = labels.table
-    names = {
-        "image": plain_name(table.index.to_series()),
-        "lesion": table["lesion"],
-        "patient": table["patient"],
-    }
     return TrainingTable(
-        ids={role: frozenset(values.dropna()) for role, values in names.items()},
-        rows=len(table),
+        ids={role: frozenset(values) for role, values in ids_of(labels).items()},
+        rows=len(labels.table),
         path=labels.path,
         sha256=labels.sha256,
     )

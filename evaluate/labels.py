@@ -45,8 +45,8 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             `melanoma` (bool), `patient` (text, never missing: the unit that is resampled),
             `lesion` (text or missing), and the file's other columns as they are.
         image_of: The image id of every id in the file: of an image, and of its test-time copies.
-        without_patient: Images whose patient is not known. Each counts as a patient of its own,
-            or as one with the other images of its lesion.
+        without_patient: Images whose patient is not known, nor that of another image of their lesion.
+            Each counts as a patient of its own, or as one with the other images of its lesion.
         path: The file.
         sha256: Its checksum.
         skipped: Lesion images of the file that are not in `table`, since a system has no score of
@@ -64,6 +64,11 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def patients(self) -> int:
         """Number of patients."""
         return int(self.table["patient"].nunique())
+
+    @property
+    def known_patients(self) -> pd.Series[str]:
+        """The patients of the images whose patient is known; the others are left out."""
+        return self.table["patient"][~_filled(self.table)]
 
 
 def read_labels(
@@ -113,6 +118,7 @@ def read_labels(
         columns=[*used, *(column for column in source if column in frame and column not in used)]
     )
     table = pd.concat([source, others], axis="columns")[image == source["image"]].set_index("image")
+    table["patient"] = _of_lesions(table)
     without_patient = int(table["patient"].isna().sum())
     table["patient"] = table["patient"].fillna("lesion " + table["lesion"]).fillna(_own(table))
     return Labels(
@@ -127,13 +133,27 @@ def read_labels(
 def only(labels: Labels, images: Collection[str]) -> Labels:
     """The labels of some of the lesion images."""
     table = labels.table[labels.table.index.isin(list(images))]
-    own = (table["patient"] == _own(table)) | (table["patient"] == "lesion " + table["lesion"]).fillna(False)
     return msgspec.structs.replace(
         labels,
         table=table,
         image_of=labels.image_of[labels.image_of.isin(table.index)],
-        without_patient=int(own.sum()),
+        without_patient=int(_filled(table).sum()),
     )
+
+
+def _of_lesions(table: pd.DataFrame) -> pd.Series[str]:
+    """The patients; one that is missing is that of another image of the lesion, where one is known."""
+    known = table[["lesion", "patient"]].dropna().drop_duplicates("lesion").set_index("lesion")["patient"]
+    patient = table["patient"].copy()
+    wanted = patient.isna() & table["lesion"].isin(known.index)
+    patient.loc[wanted] = table["lesion"][wanted].map(known)
+    return patient
+
+
+def _filled(table: pd.DataFrame) -> pd.Series[bool]:
+    """Which patients stand for one that is not known."""
+    of_lesion = (table["patient"] == "lesion " + table["lesion"]).fillna(False)
+    return (table["patient"] == _own(table)) | of_lesion
 
 
 def _own(table: pd.DataFrame) -> pd.Series[str]:

@@ -92,13 +92,18 @@ def read_training_table(path: Path | str) -> TrainingTable:
     return TrainingTable(ids=ids, rows=len(frame), path=str(path), sha256=sha256(path))
 
 
+def ids_of(labels: Labels) -> dict[str, pd.Series[str]]:
+    """The ids of labelled images, by `ROLES`; a patient that is not known is left out."""
+    return {
+        "image": plain_name(labels.table.index.to_series()),
+        "lesion": labels.table["lesion"].dropna(),
+        "patient": labels.known_patients,
+    }
+
+
 def overlap(labels: Labels, training: TrainingTable) -> Overlap:
     """What the test set shares with a training table."""
-    own = {
-        "image": plain_name(labels.table.index.to_series()),
-        "lesion": labels.table["lesion"],
-        "patient": labels.table["patient"],
-    }
+    own = ids_of(labels)
     shared = {role: values[values.isin(training.ids[role])] for role, values in own.items()}
     return Overlap(
         ids={role: int(values.nunique()) for role, values in shared.items()},

@@ -5,6 +5,7 @@ import pytest
 
 from evaluate import read_labels
 from evaluate.diagnoses import read_diagnoses
+from evaluate.labels import only
 from zoo.errors import InputError, UsageError
 
 
@@ -113,6 +114,19 @@ def test_a_missing_patient_is_one_of_its_own_or_that_of_the_lesion(table):
     assert patient["E"] == patient["F"] == "P"
     assert labels.patients == 4
     assert labels.without_patient == 4
+
+
+def test_a_missing_patient_is_that_of_another_image_of_the_lesion(table):
+    """Images of one lesion are of one patient: resampled apart they would make intervals too narrow."""
+    rows = "A,1,,L\nB,1,P,L\nC,0,-1,M\nD,0,,M\nE,0,P,\nF,0,,\n"
+    labels = read_labels(table(f"isic_id,target,patient_id,lesion_id\n{rows}"))
+    patient = labels.table["patient"]
+    assert patient["A"] == patient["B"] == patient["E"] == "P"
+    assert patient["C"] == patient["D"]
+    assert labels.patients == 3
+    assert labels.without_patient == 3
+    assert labels.known_patients.to_dict() == {"A": "P", "B": "P", "E": "P"}
+    assert only(labels, ["A", "C"]).without_patient == 1
 
 
 COPIES = "isic_id,target,patient_id,lesion_id,sex\nA,1,P,L,f\nA_0,1,P,L,f\nA_1,1,P,L,f\nB_0,0,-1,M,m\nB,0,-1,M,m\nB_1,0,,M,m\n"

@@ -12,9 +12,11 @@ from evaluate import (
     decision_curves,
     operating_points,
     read_development,
+    read_labels,
     score,
 )
 from evaluate.audit import audit
+from evaluate.development import shared
 from evaluate.estimate import estimate
 from evaluate.points import FIGURES, POINTS, read_point
 from evaluate.resampling import effective_clusters, interval
@@ -383,6 +385,18 @@ def test_patients_shared_with_development_are_told(development):
     assert "roc_auc" not in finding.metrics
     clean = audit(both[1:], labels(), development={"spatial_b3": locked["spatial_b3"]}, resamples=100)
     assert next(each.findings for each in clean.checked if each.check == "shared_with_development") == 0
+
+
+def test_lesions_shared_with_development_are_not_counted_as_patients_too(development, tmp_path):
+    """Where no patient is known, a lesion stands for one; that makes it no patient that is shared."""
+    locked = read_development([development(lesion_id=["L0", "L1", *(f"D{i}" for i in range(108))])])
+    table = pd.DataFrame({"isic_id": [f"I{i}" for i in range(160)], "target": TRUTH.astype(int)})
+    table.assign(lesion_id=[f"L{i // 2}" for i in range(160)]).to_csv(tmp_path / "test.csv", index=False)
+    test = read_labels(tmp_path / "test.csv")
+    assert shared(locked["sge_b3"], test).ids == {"image": 0, "lesion": 2, "patient": 0}
+    notes = operating_points([predictions()], test, [AT_90], development=locked, resamples=100).notes
+    said = "SGE-B3: 2 lesions of the test set (4 of 160 lesion images) also in the development images"
+    assert any(note.startswith(said) for note in notes)
 
 
 def test_resamples_that_lack_a_class_are_told_from_those_without_a_call():
