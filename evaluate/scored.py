@@ -10,6 +10,9 @@ import pandas as pd
 from evaluate.paired import Difference
 from evaluate.predictions import Kind
 
+CHOSEN_HERE = frozenset({"test set", "each resample"})
+"""Where a threshold comes from that the scored lesions chose themselves, which flatters the figure."""
+
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """One figure of one system.
@@ -100,9 +103,14 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """The figures as a pandas frame: a row per system, a column per figure; missing where not defined."""
-        figures = {each.title: {name: m.value for name, m in each.metrics.items()} for each in self.systems}
-        return pd.DataFrame.from_dict(figures, orient="index").rename_axis("system")
+        """The figures as a pandas frame: a row per system, a column per figure; missing where not defined.
+
+        Rows are called by the systems' titles, and by their names where two have one title.
+        """
+        titles = [each.title for each in self.systems]
+        once = [each.title if titles.count(each.title) == 1 else each.system for each in self.systems]
+        figures = [{name: metric.value for name, metric in each.metrics.items()} for each in self.systems]
+        return pd.DataFrame(figures, index=pd.Index(once, name="system"))
 
     def _repr_html_(self) -> str:
         return self.frame().to_html(float_format=lambda value: f"{value:.3f}", na_rep="n/a")

@@ -19,7 +19,7 @@ from evaluate.predictions import Kind, Predictions, system_title
 from evaluate.protocols import Column, OperatingPoint, Protocol
 from evaluate.ranking import Counts, Floats, Ranking
 from evaluate.resampling import LEVEL, SAME, THE_SAME, effective_clusters, enough, interval, undefined
-from evaluate.scored import Metric, Scores, SystemScores
+from evaluate.scored import CHOSEN_HERE, Metric, Scores, SystemScores
 from evaluate.skipped import note, without_skipped
 from evaluate.textbook import tests
 from zoo.errors import UsageError
@@ -222,7 +222,7 @@ def _notes(labels: Labels, plan: Protocol, systems: Sequence[SystemScores]) -> t
     origins = {
         system.title: {metric.threshold_from for metric in system.metrics.values()} for system in systems
     }
-    chosen = [title for title, found in origins.items() if found & {"test set", "each resample"}]
+    chosen = [title for title, found in origins.items() if found & CHOSEN_HERE]
     locked = [title for title, found in origins.items() if "development" in found]
     if chosen:
         notes.append(

@@ -11,7 +11,7 @@ from benchmarks.parameters import RULES
 from evaluate.predictions import UNSTATED
 from evaluate.protocols import PROTOCOLS, title_of
 from evaluate.protocols import Column as Figure
-from evaluate.scored import Scores
+from evaluate.scored import CHOSEN_HERE, Scores
 from evaluate.words import many
 from reports.differences import difference_tables, letter_notes, reference
 from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds
@@ -245,7 +245,7 @@ _CHOSEN = " †"
 def _mark(column: Figure, scores: Scores | None) -> str:
     """A mark for figures whose threshold the test set itself chose, for one system or all."""
     origins = {each.metrics[column.name].threshold_from for each in scores.systems} if scores else set()
-    return _CHOSEN if origins & {"test set", "each resample"} else ""
+    return _CHOSEN if origins & CHOSEN_HERE else ""
 
 
 def _rank_notes(scores: Scores) -> list[str]:

@@ -206,6 +206,21 @@ def test_wrong_words():
         score([predictions(GOOD[:-1])], LABELS)
 
 
+def test_a_frame_has_a_row_of_each_system_where_two_have_one_title(tmp_path):
+    names = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        (folder / "mine.csv").touch()
+        names.append(f"csv:{folder}/mine.csv")
+    given = [predictions(GOOD, names[0]), predictions(FAIR, names[1]), predictions(FAIR, "sge_b3")]
+    scores = score(given, LABELS, resamples=100)
+    assert [each.title for each in scores.systems] == ["csv:mine.csv", "csv:mine.csv", "SGE-B3"]
+    frame = scores.frame()
+    assert frame.index.tolist() == [*names, "SGE-B3"]
+    for (_, row), system in zip(frame.iterrows(), scores.systems, strict=True):
+        assert row.to_dict() == {name: metric.value for name, metric in system.metrics.items()}
+
+
 def test_import_is_light():
     code = "import sys, evaluate; print(*{'numpy', 'pandas', 'scipy', 'pyarrow', 'torch', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
