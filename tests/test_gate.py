@@ -20,6 +20,9 @@ from click.testing import CliRunner, Result
 import cli
 import zoo
 from benchmarks.results import Latency, Profile, Row
+from evaluate.clinical import Request
+from evaluate.development import read_development
+from evaluate.paired import MIXED
 from reports.comment import comment
 from reports.comparison import compare
 from reports.gate.judge import Outcome, judge
@@ -31,6 +34,7 @@ from reports.record import MemberCost, Record, Settings, save
 
 SETTINGS = Settings(rule="networks", protocol="clinical", resamples=400, seed=0, latency="off", device="auto")
 AUC = Rule(metric="roc_auc", direction="higher", significant=True)
+SPECIFICITY = Rule(metric="specificity", direction="higher", significant=True, systems="sge_b3")
 SYSTEMS = ("sge_b3", "s2_mlp_b3")
 FILES = {"sge_b3": "SGE-B3.csv", "s2_mlp_b3": "S2-MLP-B3.csv"}
 
@@ -153,6 +157,67 @@ def test_a_rule_that_compares_nothing_is_not_met(old: tuple[Record, Path]) -> No
 def test_what_is_better_passes(old: tuple[Record, Path], changed: Any) -> None:
     new, _ = changed(worse)
     assert judge(old[0], new, [AUC]).exit_code == 0
+
+
+def locked(folder: Path, at: float) -> Record:
+    """The record of a folder at thresholds that development predictions lock at this score."""
+    development = folder / "development"
+    development.mkdir(exist_ok=True)
+    table = pd.DataFrame({"image_name": ["DEV_a", "DEV_b"], "target": [at, 0.0], "y_true": [1, 0]})
+    for name in FILES.values():
+        table.to_csv(development / name, index=False)
+    request = Request(development=read_development([development]))
+    inputs = read_inputs([folder / "predictions"], folder / "labels.csv")
+    return compare([zoo.card(name) for name in SYSTEMS], SETTINGS, inputs, request=request)
+
+
+@pytest.fixture
+def before(old: tuple[Record, Path], tmp_path: Path) -> tuple[Record, Path]:
+    """The old record with thresholds locked at 0.5, and its folder."""
+    folder = tmp_path / "before"
+    shutil.copytree(old[1], folder)
+    return locked(folder, 0.5), folder
+
+
+def test_a_locked_threshold_stays_in_the_paired_test(before: tuple[Record, Path], changed: Any) -> None:
+    """Scores that moved all alike keep their ranking, and lose specificity at a threshold that was locked."""
+    _, folder = changed(lambda table: table.assign(target=table["target"] ** 0.5))
+    outcome = judge(locked(folder, 0.5), before[0], [SPECIFICITY])
+    assert verdicts(outcome) == {("SGE-B3", "Specificity"): "regression"}
+    (found,) = outcome.judged
+    assert found.low < found.difference < found.high < 0  # type: ignore[operator]
+
+
+def test_the_same_predictions_at_another_locked_threshold_are_tested(before: tuple[Record, Path]) -> None:
+    outcome = judge(locked(before[1], 0.25), before[0], [SPECIFICITY])
+    assert verdicts(outcome) == {("SGE-B3", "Specificity"): "regression"}
+
+
+def test_few_lesions_at_a_locked_threshold_are_left_to_mcnemar(
+    before: tuple[Record, Path], changed: Any
+) -> None:
+    """Five lesions on one side are too few for McNemar's test; resamples would take them for proof."""
+
+    def five_called(table: pd.DataFrame) -> pd.DataFrame:
+        passed = table.index[(table["y_true"] == 0) & (table["target"] < 0.5)]
+        return table.assign(target=table["target"].mask(table.index.isin(passed[:5]), 0.6))
+
+    _, folder = changed(five_called)
+    outcome = judge(locked(folder, 0.5), before[0], [SPECIFICITY])
+    assert verdicts(outcome) == {("SGE-B3", "Specificity"): "pass"}
+    assert "does not tell from chance" in outcome.judged[0].reason
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_locked_threshold_is_not_compared_with_one_that_the_test_set_chose(
+    before: tuple[Record, Path], old: tuple[Record, Path], turned: bool
+) -> None:
+    pair = (old[0], before[0]) if turned else (before[0], old[0])
+    loose = msgspec.structs.replace(SPECIFICITY, significant=False, absolute=1.0)
+    outcome = judge(*pair, [SPECIFICITY, loose, AUC])
+    assert outcome.exit_code == 2
+    assert len(lines(outcome)) == 2
+    assert all(MIXED in line for line in lines(outcome))
 
 
 def test_without_the_predictions_a_loss_cannot_be_judged(

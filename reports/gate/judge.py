@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from evaluate.findings import listed
-from evaluate.paired import ALPHA, holm
+from evaluate.paired import ALPHA, MIXED, holm
 from evaluate.protocols import PROTOCOLS, title_of
 from evaluate.words import many
 from reports.figures import p_value
@@ -193,6 +193,9 @@ def _rule(
             found.append((name, _with(base, "regression", "it has no figure any more")))
         elif scored and not comparable:
             found.append((name, _with(base, "not judged", "the test sets differ")))
+        elif scored and _mixed(name, rule.metric, protocol, new, old):
+            reason = f"{MIXED}; lock both or neither (--threshold-from)"
+            found.append((name, _with(base, "not judged", reason)))
         elif rule.timed and (reason := not_comparable(rule, new, old, name, before)):
             found.append((name, _with(base, "not judged", reason)))
         elif rule.significant and not scored:
@@ -217,6 +220,13 @@ def _rule(
         else each
         for name, each in found
     ]
+
+
+def _mixed(system: str, metric: str, protocol: str, new: Record, old: Record) -> bool:
+    """Whether the threshold of a figure is locked in one record, and not in the other."""
+    scored = [record.scored(system, protocol) for record in (old, new)]
+    locked = {each.metrics[metric].threshold_from == "development" for each in scored if each}
+    return len(locked) > 1
 
 
 def _protocol(metric: str, new: Record, old: Record) -> str:

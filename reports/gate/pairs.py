@@ -7,12 +7,15 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from evaluate.labels import Labels, read_labels
-from evaluate.protocols import named
+from evaluate.protocols import Column, OperatingPoint, named
 from evaluate.ranking import Counts, Floats, Ranking
 from evaluate.resampling import effective_clusters, interval, p_value
+from evaluate.scored import SystemScores
+from evaluate.textbook import tests
 from reports.record import InputFile, Record, Role
 from zoo.errors import InputError
 from zoo.files import sha256
@@ -114,7 +117,7 @@ def paired(
     """Tests the new predictions of a system against the old ones.
 
     Both are measured in the same resamples of whole patients, so that what makes a lesion hard
-    for both cancels.
+    for both cancels. A threshold that development predictions locked stays that of its record.
 
     Raises:
         InputError: A file is not at hand, or does not fit the labels.
@@ -124,22 +127,28 @@ def paired(
     from evaluate.predictions import read_predictions
     from evaluate.skipped import without_skipped
 
+    plan = named(protocol)
+    columns = [_used(plan.column(metric), record.scored(system, protocol)) for record in (old, new)]
     sources = [predictions_of(record, system) for record in (old, new)]
-    if sources[0].sha256 == sources[1].sha256:
+    if sources[0].sha256 == sources[1].sha256 and columns[0] == columns[1]:
         return Paired(low=0.0, high=0.0, p=None, resamples=0)
     read = [read_predictions(files.find(file, folder)) for file, folder in zip(sources, beside, strict=True)]
     given, labels = without_skipped(read, files.labels(new, beside[1]))
-    plan = named(protocol)
-    column = plan.column(metric)
     melanoma = labels.table["melanoma"].to_numpy()
     units = labels.table["patient"] if plan.cluster == "patient" else labels.table.index
     clusters, _ = pd.factorize(units)
-    rankings = [Ranking(align(each, labels).scores, melanoma, clusters) for each in given]
+    scores = np.stack([align(each, labels).scores for each in given])
+    rankings = [Ranking(each, melanoma, clusters) for each in scores]
 
     def figures(weights: Counts) -> Floats:
-        return np.stack([measure(each, [column], weights)[0] for each in rankings])
+        return np.stack(
+            [
+                measure(ranking, [column], weights)[0]
+                for ranking, column in zip(rankings, columns, strict=True)
+            ]
+        )
 
-    scored = next(scores for scores in new.scores if scores.protocol == protocol)
+    scored = next(each for each in new.scores if each.protocol == protocol)
     drawn = resampled(
         figures, len(rankings[0].unweighted), scored.resamples, scored.seed, rows=int(melanoma.sum())
     )
@@ -148,4 +157,29 @@ def paired(
     low, high = interval(difference, size)
     if low is None or high is None:
         raise InputError(f"{system}: the resamples give {metric} no interval")
-    return Paired(low=low, high=high, p=p_value(difference, size), resamples=len(difference))
+    # Of a handful of lesions that the two differ in, resamples know too little.
+    p = max(p_value(difference, size), _mcnemar(columns, scores, melanoma, clusters))
+    return Paired(low=low, high=high, p=p, resamples=len(difference))
+
+
+def _used(column: Column, scored: SystemScores | None) -> Column:
+    """The column at the threshold that was locked for a system, where it was."""
+    found = scored.metrics.get(column.name) if scored else None
+    if found is None or found.threshold is None or found.threshold_from != "development":
+        return column
+    return msgspec.structs.replace(column, point=OperatingPoint(by="threshold", value=found.threshold))
+
+
+def _mcnemar(
+    columns: Sequence[Column],
+    scores: Floats,
+    melanoma: npt.NDArray[np.bool_],
+    clusters: npt.NDArray[np.intp],
+) -> float:
+    """The p-value of McNemar's test where both thresholds were fixed beforehand; 0, below all others, where none is."""
+    cuts = [[column.point.value] for column in columns if column.point and column.point.by == "threshold"]
+    if len(cuts) < len(columns):
+        return 0.0
+    found = tests(columns[:1], scores, melanoma, cuts, [[True]] * len(cuts), clusters)
+    test = found.get((columns[0].name, 0, 1))
+    return test.p or 0.0 if test else 0.0
