@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from benchmarks.parameters import RULES, parameters, reduction
 from evaluate.paired import Difference, adjusted, against
+from evaluate.predictions import system_title
 from evaluate.protocols import title_of
 from evaluate.words import many
 from reports.figures import estimate, p_value
@@ -178,21 +179,27 @@ def _figure(claim: Figure, record: Record) -> tuple[list[Finding], str]:
             return [], record.unscored or f"{claim.system} is not in this comparison"
         printed = next(figure for figure in entry.card.expected if figure.metric == claim.metric)
         metric = scored.metrics[reading.metric]
+        if metric.threshold_from == "development":
+            findings.append(Finding(rule=reading.rule, figure=_LOCKED, agrees=None))
+            continue
         if metric.value is None:
             return [], f"{reading.rule}: n/a ({metric.reason})"
         agrees = abs(metric.value - printed.value) <= printed.tolerance
         # Intervals of the clinical protocol keep a patient's images together; they are the wider truth.
         clinical = record.scored(claim.system, "clinical")
         same = clinical.metrics.get(reading.metric) if clinical else None
-        shown = same or metric
+        # But not at a threshold that was locked: it is another than the figure's.
+        shown = same if same and same.threshold_from == metric.threshold_from else metric
         findings.append(
             Finding(rule=reading.rule, figure=estimate(metric.value, shown.low, shown.high), agrees=agrees)
         )
     return findings, ""
 
 
+_LOCKED = "n/a (the threshold is locked on development predictions, the paper's was not)"
+
+
 def _difference(claim: Better | Comparable, record: Record) -> tuple[list[Finding], str]:
-    findings = []
     # Holm over the pairs that the claim names: its own family, however many systems there are.
     family = [
         each
@@ -200,23 +207,36 @@ def _difference(claim: Better | Comparable, record: Record) -> tuple[list[Findin
         if each.a in claim.systems and each.metric == claim.metric
     ]
     own = f"Holm over the {many(len(family), 'pair')} of this claim"
-    for found in adjusted(sorted(family, key=lambda each: claim.systems.index(each.a))):
-        a, b = record.entry(found.a), record.entry(found.b)
-        if a is None or b is None:
+    pairs = {each.a: each for each in adjusted(family) if record.entry(each.a) and record.entry(each.b)}
+    if not pairs:
+        return [], record.unscored or f"{claim.reference} is not in this comparison"
+    findings = []
+    for system in claim.systems:
+        found = pairs.get(system)
+        if isinstance(claim, Better):
+            rule = f"{_title(system, record)} against {_title(claim.reference, record)}"
+        else:
+            rule = f"within {claim.margin:g} (our margin: the paper gives none)"
+        if found is None:
+            findings.append(Finding(rule=rule, figure="n/a (no scores)", agrees=None))
             continue
         if isinstance(claim, Better):
             agrees = found.value is not None and found.value > 0 if found.separable else None
-            rule = f"{a.card.title} against {b.card.title}"
         else:
             agrees = _within(found, claim.margin)
-            rule = f"within {claim.margin:g} (our margin: the paper gives none)"
         figure = (
             f"{title_of(found.metric)} difference {estimate(found.value, found.low, found.high, signed=True)}"
         )
         if found.p_adjusted is not None:
             figure += f", {p_value(found.p_adjusted)} ({own})"
         findings.append(Finding(rule=rule, figure=figure, agrees=agrees))
-    return findings, record.unscored or f"{claim.reference} is not in this comparison"
+    return findings, ""
+
+
+def _title(system: str, record: Record) -> str:
+    """A system's title: that of the record, or else of its card where it is not compared."""
+    entry = record.entry(system)
+    return entry.card.title if entry else system_title(system)
 
 
 def _departing(claim: Claim, record: Record) -> str:

@@ -11,6 +11,7 @@ import zoo
 from evaluate.paired import Difference
 from evaluate.protocols import PROTOCOLS
 from reports.claims import Better, Comparable, Figure, claims, judge, other_test_set
+from reports.figures import estimate
 from reports.record import Record, Verdict
 
 pytestmark = pytest.mark.slow
@@ -60,6 +61,29 @@ def with_metric(record: Record, protocol: str, metric: str, value: float | None)
     return msgspec.structs.replace(record, scores=tuple(scores))
 
 
+def with_locked(record: Record) -> Record:
+    """The record as if development predictions had locked SGE-B3's thresholds in the clinical protocol."""
+    (clinical,) = [scores for scores in record.scores if scores.protocol == "clinical"]
+    others = [scores for scores in record.scores if scores.protocol != "clinical"]
+    systems = tuple(
+        msgspec.structs.replace(
+            system,
+            metrics={
+                name: msgspec.structs.replace(metric, low=0.001, high=0.002, threshold_from="development")
+                if metric.threshold_from
+                else metric
+                for name, metric in system.metrics.items()
+            },
+        )
+        if system.system == "sge_b3"
+        else system
+        for system in clinical.systems
+    )
+    return msgspec.structs.replace(
+        record, scores=(msgspec.structs.replace(clinical, systems=systems), *others)
+    )
+
+
 def test_every_claim_names_what_exists() -> None:
     for claim in claims():
         if isinstance(claim, Figure):
@@ -104,6 +128,25 @@ def test_a_figure_that_is_not_defined_cannot_be_judged(record: Record) -> None:
     assert "n/a" in found.summary
 
 
+def test_a_figure_is_not_shown_with_the_interval_of_another_threshold(record: Record) -> None:
+    locked = with_locked(record)
+    for text, metric in (("sensitivity of 0.96", "sensitivity"), ("specificity of 0.21", "specificity")):
+        paper = record.scored("sge_b3", "paper")
+        assert paper is not None
+        own = paper.metrics[metric]
+        figure = judged(locked, text).findings[0].figure
+        assert figure == estimate(own.value, own.low, own.high)
+    assert judged(locked, "ROC-AUC of 0.82") == judged(record, "ROC-AUC of 0.82")
+
+
+def test_a_figure_at_a_locked_threshold_is_not_the_papers(record: Record) -> None:
+    found = judged(with_locked(record), "F1 of 0.84")
+    weighted, locked = found.findings
+    assert weighted == judged(record, "F1 of 0.84").findings[0]
+    assert locked.agrees is None
+    assert locked.figure.startswith("n/a (the threshold is locked on development predictions")
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
@@ -132,6 +175,25 @@ def test_better_for_some_of_the_systems_holds_only_under_those(record: Record) -
         "SGE-B3 against Second place: ROC-AUC difference +0.050 (+0.010 to +0.090)"
     )
     assert "Not under Spatial-B3 against Second place" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.01, 0.09, "holds only under"), (-0.02, 0.09, "not separable"), (-0.09, -0.01, "does not hold")],
+)
+def test_systems_of_a_claim_without_scores_are_told_and_agree_with_nothing(
+    record: Record, low: float, high: float, verdict: str
+) -> None:
+    changed = with_difference(record, "sge_b3", "second_place", (low + high) / 2, low, high)
+    without = msgspec.structs.replace(
+        changed, entries=tuple(entry for entry in changed.entries if entry.card.name != "spatial_b3")
+    )
+    claim = Better(text="t", systems=("sge_b3", "spatial_b3"), reference="second_place", metric="roc_auc")
+    for given in (changed, without):
+        found = judge(claim, given)
+        assert found.verdict == verdict
+        assert "Spatial-B3 against Second place: n/a (no scores)" in found.summary
+        assert [finding.agrees for finding in found.findings][1:] == [None]
 
 
 def test_a_verdict_names_its_family_and_the_departing_re_run(record: Record) -> None:
