@@ -11,21 +11,23 @@ from pathlib import Path
 from types import MappingProxyType
 
 import msgspec
+import pandas as pd
 
 from evaluate import checks_labels, checks_scores, checks_training
 from evaluate.alignment import Aligned, align
+from evaluate.copies import originals
 from evaluate.development import Development
 from evaluate.duplicates import ImageHashes, near_duplicates
 from evaluate.findings import SEVERITIES, AuditFinding, Evidence, Outcome
 from evaluate.labels import Labels
-from evaluate.overlap import TrainingTable, overlap, without
-from evaluate.power import LARGEST_RESAMPLES, Detectable, detectable
+from evaluate.overlap import TrainingTable, overlap, plain_name, without
+from evaluate.power import Detectable, detectable
 from evaluate.predictions import Kind, Predictions, card_of, files_of, kind_of, read_predictions, system_of
 from evaluate.scored import Scores
 from evaluate.scores import score
-from evaluate.skipped import without_skipped
+from evaluate.skipped import image_of, without_skipped
 from evaluate.words import many
-from zoo.errors import InputError
+from zoo.errors import InputError, UsageError
 
 CHECKS: tuple[Callable[[Evidence], Outcome], ...] = (
     checks_training.shared_with_training,
@@ -182,20 +184,24 @@ def audit(
         resamples: Bootstrap resamples; None leaves their number to the protocol.
         seed: Seed of the resamples.
         training: Tables of images that systems were trained on.
-        runs: Further predictions of systems in the comparison, to be compared with the first.
+        runs: Further predictions of systems in the comparison: each is compared with the first on the lesion
+            images that both have, and bears on nothing else.
         images: Hashes of the test images.
         train_images: Hashes of training images.
         unusable: Files that could not be read, and why.
         development: Predictions that lock thresholds, by system.
 
     Raises:
-        InputError: A run does not fit the labels.
-        UsageError: There is no such protocol, or too few resamples are asked for.
+        InputError: Without the images that a system skipped no image of one of the classes is left.
+        UsageError: There is no such protocol, too few resamples are asked for, or a run is of a system that no
+            file is of.
     """
-    whole, labels = without_skipped([*predictions, *runs], labels)
-    predictions, runs = whole[: len(predictions)], whole[len(predictions) :]
-    aligned: dict[str, Aligned] = {}
     broken = dict(unusable or {})
+    if not broken:  # Which system a broken file is of may not be known.
+        _check(runs, predictions)
+    whole = labels
+    predictions, labels = without_skipped(predictions, whole)
+    aligned: dict[str, Aligned] = {}
     for each in predictions:
         try:
             aligned[each.system] = align(each, labels)
@@ -210,12 +216,12 @@ def audit(
         aligned=aligned,
         unusable=broken,
         scores=scores,
-        pairs=detectable(aligned, labels, resamples=resamples or LARGEST_RESAMPLES, seed=seed)
-        if usable
+        pairs=detectable(aligned, labels, resamples=scores.resamples, seed=scores.seed)
+        if usable and scores
         else (),
         training=tuple(training),
-        runs=tuple(runs),
-        images=images,
+        runs=tuple(_kept(run, whole, labels) for run in runs),
+        images=_named(images, whole) if images else None,
         train_images=train_images,
         development=development or {},
     )
@@ -231,6 +237,37 @@ def audit(
         rescored=rescored,
         detectable=evidence.pairs,
     )
+
+
+def _check(runs: Sequence[Predictions], predictions: Sequence[Predictions]) -> None:
+    """Refuses a run that there is no first file of."""
+    names = [each.system for each in predictions]
+    for run in runs:
+        if run.system not in names:
+            raise UsageError(
+                f"{run.path}: a run of {run.system!r}, but no file is of that system; there are files of "
+                f"{', '.join(names) or 'no system'} (--extra keeps files that match no card)"
+            )
+
+
+def _kept(run: Predictions, whole: Labels, labels: Labels) -> Predictions:
+    """A run without the lesion images that the systems skipped, of which it may have scores."""
+    out = image_of(run.table["image"], whole).isin(list(labels.skipped))
+    return msgspec.structs.replace(run, table=run.table[~out])
+
+
+def _named(images: ImageHashes, labels: Labels) -> ImageHashes:
+    """The hashes under the labels' ids: a file may be of a test-time copy, or have the name of an archive's copy."""
+    ids = labels.table.index
+    files = pd.Series(list(images.names), dtype=str)
+    by_plain = dict(zip(plain_name(ids.to_series()), ids, strict=True))
+    plain = originals(plain_name(files), pd.Index(list(by_plain)))
+    known = set(ids)
+    names = tuple(
+        own if own in known else by_plain.get(other, file)
+        for file, own, other in zip(images.names, image_of(files, labels), plain, strict=True)
+    )
+    return msgspec.structs.replace(images, names=names)
 
 
 def _checked(check: Callable[[Evidence], Outcome], outcome: Outcome) -> Checked:

@@ -8,16 +8,21 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from evaluate.alignment import align
 from evaluate.findings import AuditFinding, Evidence, Outcome, listed
+from evaluate.labels import Labels, only
 from evaluate.power import area
-from evaluate.predictions import UNSTATED, card_of
+from evaluate.predictions import UNSTATED, Predictions, system_title
 from evaluate.ranking import Floats
-from evaluate.skipped import BEYOND, listed_by_reason
+from evaluate.scored import CHOSEN_HERE
+from evaluate.skipped import BEYOND, image_of, listed_by_reason
 from evaluate.words import many
+from zoo.errors import InputError
 
 LARGEST_TIED_SHARE = 0.01
 """Of the pairs of a melanoma and another lesion: as much ROC-AUC rests on how ties are counted."""
@@ -235,30 +240,71 @@ def disagreeing_runs(evidence: Evidence) -> Outcome:
     if not evidence.runs:
         return "no second file of a system; give one with --run SYSTEM=FILE"
     findings = []
-    paths = {each.system: each.path for each in evidence.predictions}
     for run in evidence.runs:
-        if run.system not in evidence.aligned:
-            continue
-        first, second = evidence.aligned[run.system].scores, align(run, evidence.labels).scores
-        correlation = float(spearmanr(first, second).statistic) if np.ptp(first) and np.ptp(second) else 0.0
-        auc, other = area(first, evidence.melanoma), area(second, evidence.melanoma)
-        files = _told_apart(paths[run.system], run.path)
-        furthest = np.argsort(-abs(first - second), kind="stable")
-        card = card_of(run.system)
-        findings.append(
-            AuditFinding(
-                check="disagreeing_runs",
-                severity="note" if correlation >= ALIKE else "warning",
-                title="Two runs that agree" if correlation >= ALIKE else "Two runs that disagree",
-                found=f"{card.title if card else run.system}: {files[0]} has ROC-AUC {auc:.4f}, {files[1]} {other:.4f} "
-                f"({other - auc:+.4f}); their rank correlation is {correlation:.3f} (Spearman).",
-                done=f"{files[0]} is scored; what was published may rest on either.",
-                figures={"rank_correlation": correlation, "roc_auc": auc, "roc_auc_of_run": other},
-                examples=listed(evidence.labels.table.index[furthest]),
-                systems=(run.system,),
+        try:
+            findings.append(_against_first(run, evidence))
+        except InputError as error:
+            findings.append(
+                AuditFinding(
+                    check="disagreeing_runs",
+                    severity="error",
+                    title="A second file that cannot be compared",
+                    found=f"{error}.",
+                    done="Left out of every other check.",
+                    systems=(run.system,),
+                )
             )
-        )
     return findings
+
+
+def _against_first(run: Predictions, evidence: Evidence) -> AuditFinding:
+    """A run compared with the first file of its system.
+
+    Raises:
+        InputError: It does not fit the labels, or there is no such file that does.
+    """
+    title = system_title(run.system)
+    if run.system not in evidence.aligned:
+        raise InputError(
+            f"{run.path}: no other file of {title} can be scored; mend that, or give this one alone"
+        )
+    second, both = _in_common(run, evidence.labels)
+    first, melanoma = evidence.aligned[run.system].scores[both], evidence.melanoma[both]
+    correlation = float(spearmanr(first, second).statistic) if np.ptp(first) and np.ptp(second) else 0.0
+    auc, other = area(first, melanoma), area(second, melanoma)
+    path = next(each.path for each in evidence.predictions if each.system == run.system)
+    files = _told_apart(path, run.path)
+    furthest = np.argsort(-abs(first - second), kind="stable")
+    on = "" if both.all() else f" on the {many(len(first), 'lesion image')} that both have"
+    return AuditFinding(
+        check="disagreeing_runs",
+        severity="note" if correlation >= ALIKE else "warning",
+        title="Two runs that agree" if correlation >= ALIKE else "Two runs that disagree",
+        found=f"{title}: {files[0]} has ROC-AUC {auc:.4f}, {files[1]} {other:.4f} "
+        f"({other - auc:+.4f}){on}; their rank correlation is {correlation:.3f} (Spearman).",
+        done=f"{files[0]} is scored; what was published may rest on either.",
+        figures={"rank_correlation": correlation, "roc_auc": auc, "roc_auc_of_run": other},
+        examples=listed(evidence.labels.table.index[both][furthest]),
+        systems=(run.system,),
+    )
+
+
+def _in_common(run: Predictions, labels: Labels) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """A run's scores of the lesion images that it has all scores of, and which of the labels' images these are.
+
+    Raises:
+        InputError: They are of one class, or the run does not fit the labels.
+    """
+    image = image_of(run.table["image"], labels)
+    skipped = image.isin(list(image[run.table["score"].isna()]))
+    both = labels.table.index.isin(list(image[~skipped]))
+    kept = only(labels, labels.table.index[both])
+    if kept.table["melanoma"].nunique() < 2:
+        raise InputError(
+            f"{run.path}: has scores of {len(kept.table):,} of the {len(labels.table):,} lesion images, of at "
+            "most one class; complete it, or give a run on this test set"
+        )
+    return align(msgspec.structs.replace(run, table=run.table[~skipped]), kept).scores, both
 
 
 def _told_apart(a: str, b: str) -> tuple[str, str]:
@@ -274,7 +320,7 @@ def chosen_thresholds(evidence: Evidence) -> Outcome:
         name
         for system in evidence.scores.systems
         for name, metric in system.metrics.items()
-        if metric.threshold_from in ("test set", "each resample")
+        if metric.threshold_from in CHOSEN_HERE
     }
     if not chosen:
         return []

@@ -5,7 +5,7 @@ Each takes the evidence and returns what it finds, or why it could not look.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from evaluate.development import shared
@@ -122,9 +122,11 @@ def images_shared_with_training(evidence: Evidence) -> Outcome:
             check="images_shared_with_training",
             severity="error",
             title="Test images among the training images",
-            found=f"{many(len(test), 'test image')} of {len(evidence.images.names):,} nearly the same as one of "
+            found=f"{many(len(test), 'test image')} of {len(set(evidence.images.names)):,} nearly the same as one of "
             f"{len(evidence.train_images.names):,} in {evidence.train_images.path}.",
-            done=_RESCORED,
+            done=_RESCORED
+            if evidence.labels.table.index.isin(test).any()
+            else "Nothing: the labels have none of them.",
             figures={"images": len(test), "pairs": len(pairs)},
             examples=listed([_pair(pair) for pair in pairs]),
         )
@@ -135,7 +137,7 @@ def near_duplicate_images(evidence: Evidence) -> Outcome:
     """Test images that are nearly the same as another one."""
     if evidence.images is None:
         return "no images; give --images DIR"
-    pairs = near_duplicates(evidence.images)
+    pairs = _of_two_images(near_duplicates(evidence.images))
     if not pairs:
         return []
     melanoma = evidence.labels.table["melanoma"].to_dict()
@@ -149,13 +151,22 @@ def near_duplicate_images(evidence: Evidence) -> Outcome:
             check="near_duplicate_images",
             severity="error" if differ else "warning",
             title="Nearly the same image twice",
-            found=f"{many(len(pairs), 'pair')} among {len(evidence.images.names):,} images in {evidence.images.path}; "
+            found=f"{many(len(pairs), 'pair')} among {len(set(evidence.images.names)):,} images in {evidence.images.path}; "
             f"{len(differ)} with different labels.",
             done="Kept: each image counts once. Remove one of each pair, or give both one lesion id.",
             figures={"pairs": len(pairs), "different labels": len(differ)},
             examples=listed([_pair(pair) for pair in pairs]),
         )
     ]
+
+
+def _of_two_images(pairs: Sequence[NearDuplicate]) -> list[NearDuplicate]:
+    """Each two images once, though they may have several files: test-time copies of one image are no pair."""
+    closest: dict[frozenset[str], NearDuplicate] = {}
+    for pair in pairs:
+        if pair.a != pair.b:
+            closest.setdefault(frozenset((pair.a, pair.b)), pair)
+    return list(closest.values())
 
 
 def _pair(pair: NearDuplicate) -> str:

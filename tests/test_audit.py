@@ -18,8 +18,10 @@ from evaluate import Labels, Predictions, read_labels, read_predictions
 from evaluate.audit import CHECKS, Audit, audit, find_all
 from evaluate.blend import blend, percentile_rank
 from evaluate.checks_scores import are_ranks, tied_share
+from evaluate.duplicates import SIDE, ImageHashes
 from evaluate.findings import SEVERITIES, AuditFinding
 from evaluate.overlap import read_training_table
+from zoo.errors import UsageError
 
 N = 240
 
@@ -183,6 +185,44 @@ def test_a_rank_blend_keeps_the_ranks_it_has_in_the_whole_test_set(labelled, tab
     ranks = (percentile_rank(scores(0)) + percentile_rank(scores(1))) / 2
     auc = next(each for each in found.rescored if each.metric == "roc_auc")
     assert auc.without == pytest.approx(pairwise_auc(ranks[100:], np.arange(100, N) % 2 == 0))
+
+
+def hashes(names: list[str], photographs: list[int]) -> ImageHashes:
+    """Hashes of made-up images: files of one photograph are the same, others are nothing alike."""
+    drawn = np.random.default_rng(0).random((max(photographs) + 1, 1, SIDE * SIDE)) < 0.5
+    return ImageHashes(path="photos", names=tuple(names), bits=np.repeat(drawn[photographs], 8, axis=1))
+
+
+@pytest.mark.parametrize("ending", ["", "_downsampled", "_0"])
+def test_photographs_among_the_training_images_are_left_out_whatever_they_are_called(
+    labelled, table, ending
+) -> None:
+    photos = hashes([f"ISIC_0000003{ending}", f"ISIC_0000004{ending}"], [0, 1])
+    found = run([predicted()], labelled(table), images=photos, train_images=hashes(["train"], [0]))
+    finding = only(found, "images_shared_with_training")
+    assert finding.figures == {"images": 1, "pairs": 1}
+    assert finding.examples == ("ISIC_0000003 and train",)
+    assert "scored without them" in finding.done
+    assert found.shared == 1
+    assert found.rescored
+
+
+def test_photographs_of_no_lesion_of_the_labels_leave_nothing_out(labelled, table) -> None:
+    photos = hashes(["elsewhere"], [0])
+    found = run([predicted()], labelled(table), images=photos, train_images=photos)
+    assert only(found, "images_shared_with_training").done == "Nothing: the labels have none of them."
+    assert (found.shared, found.rescored) == (0, ())
+
+
+def test_near_duplicates_are_of_two_lesion_images_whatever_their_files_are_called(labelled, table) -> None:
+    names = ["ISIC_0000000_downsampled", "ISIC_0000001_0", "ISIC_0000001_1", "ISIC_0000002"]
+    found = run([predicted()], labelled(table), images=hashes(names, [0, 0, 0, 1]))
+    finding = only(found, "near_duplicate_images")
+    assert finding.severity == "error"
+    assert finding.figures == {"pairs": 1, "different labels": 1}
+    assert finding.examples == ("ISIC_0000000 and ISIC_0000001",)
+    copies = hashes(["ISIC_0000001", "ISIC_0000001_0"], [0, 0])
+    assert not findings(run([predicted()], labelled(table), images=copies), "near_duplicate_images")
 
 
 def test_pseudo_labels_and_departures_are_those_of_the_cards(labelled, table) -> None:
@@ -378,6 +418,75 @@ def test_runs_of_one_system(labelled, table, again, severity) -> None:
     assert finding.severity == severity
     melanoma = np.arange(N) % 2 == 0
     assert finding.figures["roc_auc_of_run"] == pytest.approx(pairwise_auc(again, melanoma))
+
+
+def test_a_run_with_fewer_lesions_decides_nothing_and_is_compared_on_those(labelled, table) -> None:
+    labels = labelled(table)
+    again = scores(1)
+    whole = predicted("sge_b3", again, path="again.csv")
+    short = msgspec.structs.replace(whole, table=whole.table[:100])
+    trial = msgspec.structs.replace(short, metadata={"limit": 100})
+    holes = msgspec.structs.replace(
+        whole,
+        table=whole.table.assign(score=whole.table["score"].where(whole.table.index < 100)),
+        metadata={"skipped": dict.fromkeys(whole.table["image"][100:], "missing")},
+    )
+    alone = run([predicted("sge_b3")], labels)
+    for fewer in (short, trial, holes):
+        found = run([predicted("sge_b3")], labels, runs=[fewer])
+        finding = only(found, "disagreeing_runs")
+        assert "on the 100 lesion images that both have" in finding.found
+        melanoma = np.arange(100) % 2 == 0
+        assert finding.figures["roc_auc"] == pytest.approx(pairwise_auc(scores()[:100], melanoma))
+        assert finding.figures["roc_auc_of_run"] == pytest.approx(pairwise_auc(again[:100], melanoma))
+        others = [each for each in found.findings if each.check != "disagreeing_runs"]
+        assert others == list(alone.findings), "a run bears on nothing else"
+
+
+def test_a_run_of_lesions_that_the_systems_skipped_is_compared_without_them(labelled, table) -> None:
+    first = predicted("sge_b3")
+    skipped = msgspec.structs.replace(
+        first,
+        table=first.table.assign(score=first.table["score"].where(first.table.index >= 10)),
+        metadata={"skipped": dict.fromkeys(first.table["image"][:10], "missing")},
+    )
+    found = run([skipped], labelled(table), runs=[predicted("sge_b3", scores(1), path="again.csv")])
+    finding = only(found, "disagreeing_runs")
+    assert finding.severity == "warning"
+    melanoma = np.arange(10, N) % 2 == 0
+    assert finding.figures["roc_auc_of_run"] == pytest.approx(pairwise_auc(scores(1)[10:], melanoma))
+
+
+def test_a_run_that_does_not_fit_is_a_finding(labelled, table) -> None:
+    labels = labelled(table)
+    good = predicted("sge_b3")
+    strange = good.table.assign(image=[*good.table["image"][:-1], "ISIC_9999999"])
+    one_class = msgspec.structs.replace(good, table=good.table[::2], path="again.csv")
+    for again, reason in (
+        (msgspec.structs.replace(good, table=strange, path="again.csv"), "ISIC_9999999 is not in"),
+        (one_class, "has scores of 120 of the 240 lesion images, of at most one class"),
+    ):
+        finding = only(run([good], labels, runs=[again]), "disagreeing_runs")
+        assert (finding.severity, finding.systems) == ("error", ("sge_b3",))
+        assert "again.csv: " in finding.found
+        assert reason in finding.found
+
+
+def test_a_run_of_a_system_whose_first_file_does_not_fit_is_a_finding(labelled, table) -> None:
+    first = predicted("sge_b3")
+    short = msgspec.structs.replace(first, table=first.table[:-2])
+    found = run([short, predicted()], labelled(table), runs=[predicted("sge_b3", path="again.csv")])
+    assert only(found, "unusable_files").examples == ("sge_b3.csv",)
+    assert "again.csv: no other file of SGE-B3 can be scored" in only(found, "disagreeing_runs").found
+
+
+def test_a_run_of_a_system_without_a_file_is_refused(labelled, table) -> None:
+    with pytest.raises(UsageError, match=r"again\.csv: a run of 'other', but no file is of that system"):
+        run([predicted()], labelled(table), runs=[predicted("other", path="again.csv")])
+    broken = run(
+        [predicted()], labelled(table), runs=[predicted("other", path="again.csv")], unusable={"x.csv": "no"}
+    )
+    assert only(broken, "disagreeing_runs").severity == "error"
 
 
 def test_thresholds_chosen_on_the_test_set(labelled, table) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 import cli
 import zoo
-from evaluate.audit import Audit
+from evaluate.audit import Audit, audit
 from evaluate.findings import AuditFinding
 from reports.audit import audited, report
 from reports.claims import claims, judge
@@ -87,7 +87,7 @@ def test_only_strict_makes_an_error_the_exit_code(made_up: Path, tmp_path: Path)
     ("extra", "code", "reason"),
     [
         (("--run", "sge_b3"), 2, "is not SYSTEM=FILE"),
-        (("--run", "sge_b3=absent.csv"), 2, "with a file that exists"),
+        (("--run", "sge_b3=absent.csv"), 3, "there is no such file"),
         (("--train-table", "LABELS_WITHOUT_IDS"), 3, "a training table needs one"),
         (("--images", "EMPTY"), 3, "holds no image"),
         (("--resamples", "3"), 2, "not in the range"),
@@ -111,6 +111,29 @@ def test_what_cannot_be_read_is_one_line(
     assert sum(line.startswith("Error: ") for line in shown.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("system", ["sge_b", "mine", "torch:absent.pt2"])
+def test_a_run_of_a_system_that_is_not_among_the_files_is_one_line(made_up: Path, system: str) -> None:
+    scores = made_up / "predictions"
+    shown = run(
+        "audit", scores, "--labels", made_up / "labels.csv", "--run", f"{system}={scores / 'SGE-B3.csv'}"
+    )
+    assert shown.exit_code == 2, shown.output
+    assert system in shown.stderr
+    assert sum(line.startswith("Error: ") for line in shown.stderr.splitlines()) == 1
+
+
+def test_a_run_may_be_of_a_system_without_a_card(made_up: Path, tmp_path: Path) -> None:
+    for name, source in (("mine", "SGE-B3"), ("again", "Spatial-B3")):
+        (tmp_path / f"{name}.csv").write_bytes((made_up / "predictions" / f"{source}.csv").read_bytes())
+    shown = run(
+        "audit", tmp_path / "mine.csv", "--extra", "--labels", made_up / "labels.csv", "--resamples", "40",
+        "--json", "--run", f"mine={tmp_path / 'again.csv'}",
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    found = msgspec.json.decode(shown.stdout, type=Audit)
+    assert [each.systems for each in found.findings if each.check == "disagreeing_runs"] == [("mine",)]
+
+
 # Comparisons
 
 
@@ -131,6 +154,18 @@ def test_every_comparison_with_scores_has_an_audit(made_up: Path, train: Path, t
     assert "Audit: what could make these figures wrong" in titles
     assert "Scores with and without the 2 lesion images shared with training" in titles
     assert "SGE-B3" in markdown(audited(record.audit, {"sge_b3": "SGE-B3"}))
+
+
+def test_the_audit_of_a_comparison_takes_its_resamples_and_seed(made_up: Path) -> None:
+    names = ("sge_b3", "s2_mlp_b3")
+    inputs = read_inputs([made_up / "predictions"], made_up / "labels.csv")
+    assert inputs is not None
+    settings = msgspec.structs.replace(SETTINGS, resamples=60, seed=7)
+    found = compare([zoo.card(name) for name in names], settings, inputs).audit
+    own = [each for each in inputs.predictions if each.system in names]
+    assert found is not None
+    assert found.detectable == audit(own, inputs.labels, resamples=60, seed=7).detectable
+    assert found.detectable != audit(own, inputs.labels, resamples=60, seed=8).detectable
 
 
 def test_a_comparison_without_scores_has_none(made_up: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reports.commands.base import Command, say_left_out
+from reports.commands.base import Command, Failure, say_left_out
 from reports.commands.options import (
     clinical_options,
     existing,
@@ -82,15 +82,17 @@ def score(
 
 
 def _runs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[tuple[str, Path]]:
-    """`SYSTEM=FILE` as the system's name and the file's path."""
-    import zoo
+    """`SYSTEM=FILE` as the word for the system and the file's path."""
+    from zoo.errors import InputError
 
     runs = []
     for text in given:
         system, equals, file = text.partition("=")
-        if not equals or not Path(file).is_file():
-            raise click.BadParameter(f"{text!r} is not SYSTEM=FILE with a file that exists")
-        runs.append((zoo.card(system).name, Path(file)))
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not SYSTEM=FILE")
+        if not Path(file).is_file():
+            raise Failure(f"{file}: there is no such file (--run)", InputError.exit_code)
+        runs.append((system, Path(file)))
     return runs
 
 
@@ -126,7 +128,8 @@ def audit(
     """Look for what could make the scores of FILES (or folders) wrong.
 
     Findings are errors, warnings and notes, each with its figures and what was done about it.
-    A broken file is a finding too, and a second file of a system is compared with the first.
+    A broken file is a finding too, and a second file of a system is compared with the first on the
+    lesions that both have.
     The exit code is 0 whatever is found; with --strict it is 3 where a finding is an error.
 
     \b
@@ -134,10 +137,12 @@ def audit(
       melanoma-zoo audit predictions/ --labels test.csv --train-table isic2020_train.csv
       melanoma-zoo audit mine.csv --extra --labels test.csv --images photos/ --strict
     """
+    from evaluate.predictions import card_of
     from reports.audit import read_and_audit, report
 
+    named = [(card.name if (card := card_of(system)) else system, file) for system, file in runs]
     found, left_out = read_and_audit(
-        files, labels, training=train_table, runs=runs, images=images, train_images=train_images, extra=extra, **settings
+        files, labels, training=train_table, runs=named, images=images, train_images=train_images, extra=extra, **settings
     )  # fmt: skip
     say_left_out(left_out)
     if as_json:
