@@ -9,12 +9,13 @@ import msgspec
 from benchmarks.machine import differences as other_machine
 from benchmarks.parameters import parameters
 from evaluate.protocols import PROTOCOLS
-from evaluate.scored import Scores, SystemScores
+from evaluate.scored import CHOSEN_HERE, Metric, Scores, SystemScores
 from reports.figures import giga, millions, milliseconds
 from reports.measured import Measured, measured
-from reports.operating import estimated
+from reports.operating import CHOSEN, estimated
 from reports.record import Entry, Record
 from reports.render import Table
+from reports.summary import meaningless
 from zoo.errors import UsageError
 
 
@@ -102,6 +103,7 @@ def _ranking(rows: Sequence[Ranked], sections: Sequence[tuple[str, str]], figure
         for column in protocol.columns
         if column.name in first.system.metrics and (not figures or column.name in figures)
     ]
+    chosen = any(_chosen(row.system.metrics[column.name]) for row in rows for column in columns)
     digest = _lesions(first.source.record, first.scores)
     return Table(
         f"Ranking, {protocol.title.lower()} protocol: {first.scores.n} lesions, {first.scores.positives} melanomas "
@@ -113,17 +115,34 @@ def _ranking(rows: Sequence[Ranked], sections: Sequence[tuple[str, str]], figure
                 row.system.title,
                 row.source.name,
                 _size(row),
-                *(estimated(row.system.metrics[column.name]) for column in columns),
+                *(_figure(row.system.metrics[column.name]) for column in columns),
             )
             for place, row in enumerate(rows, start=1)
         ),
         (
+            *_meaningless(rows),
             "By ROC-AUC. A rank is no proof: systems whose intervals overlap may not be told apart.",
             *(["Rows of different records are ranked, not tested against each other; gate does that."] if several else []),
+            *([f"{CHOSEN.strip()} at a threshold chosen on this test set: optimistic."] if chosen else []),
             *_apart(first, sections),
         ),
         align="rllr" + "r" * len(columns),
     )  # fmt: skip
+
+
+def _meaningless(rows: Sequence[Ranked]) -> list[str]:
+    """Whose scores are of random weights, record by record."""
+    scores = {row.source.name: row.scores for row in rows}
+    return [f"{name}: {said}" for name, each in scores.items() for said in meaningless(each)]
+
+
+def _figure(metric: Metric) -> str:
+    return estimated(metric) + (CHOSEN if _chosen(metric) else "")
+
+
+def _chosen(metric: Metric) -> bool:
+    """Whether the test set chose the threshold, which flatters the figure."""
+    return metric.threshold_from in CHOSEN_HERE
 
 
 def _size(row: Ranked) -> str:

@@ -18,6 +18,7 @@ from PIL import Image
 
 import cli
 from benchmarks.results import Latency
+from evaluate.provenance import RANDOM
 from reports.charts.all import charts
 from reports.charts.interactive import figure
 from reports.charts.printed import write_figures
@@ -184,6 +185,54 @@ def test_a_leaderboard_mixes_nothing(record: Record) -> None:
     assert times[0].notes == (
         "Not in this ranking: times of other machines, devices, precisions or ways of measuring; they cannot be compared.",
     )
+
+
+def with_sge(record: Record, **changes: Any) -> Record:
+    """The record with SGE-B3 changed in all of its scores."""
+    scores = tuple(
+        msgspec.structs.replace(
+            each,
+            systems=tuple(
+                msgspec.structs.replace(system, **changes) if system.system == "sge_b3" else system
+                for system in each.systems
+            ),
+        )
+        for each in record.scores
+    )
+    return msgspec.structs.replace(record, scores=scores)
+
+
+def test_a_leaderboard_marks_thresholds_that_the_test_set_chose(record: Record) -> None:
+    scored = record.scored("sge_b3", "clinical")
+    assert scored is not None
+    locked = {
+        name: msgspec.structs.replace(metric, threshold_from="development")
+        if metric.threshold_from
+        else metric
+        for name, metric in scored.metrics.items()
+    }
+    clinical = [each for each in record.scores if each.protocol == "clinical"]
+    both = [
+        Named("chosen", msgspec.structs.replace(record, scores=tuple(clinical))),
+        Named("locked", with_sge(msgspec.structs.replace(record, scores=tuple(clinical)), metrics=locked)),
+    ]
+    (ranking,) = leaderboard(both).rankings
+    table = next(each for each in leaderboard(both).tables if each.title == ranking)
+    place = table.headers.index("Specificity")
+    marked = {row[2]: row[place].endswith(" †") for row in table.rows if row[1] == "SGE-B3"}
+    assert marked == {"chosen": True, "locked": False}
+    assert not any("†" in row[table.headers.index("ROC-AUC")] for row in table.rows)
+    assert "† at a threshold chosen on this test set: optimistic." in table.notes
+
+
+def test_a_leaderboard_says_whose_weights_are_random(record: Record) -> None:
+    random = with_sge(record, notes=(f"{RANDOM} (seed 0): the scores mean nothing.",))
+    tables = leaderboard([Named("trained", record), Named("trial", random)]).tables
+    rankings = [table for table in tables if table.title.startswith("Ranking, ")]
+    assert rankings
+    for table in rankings:
+        assert table.notes[0] == f"trial: {RANDOM}, so the scores mean nothing: SGE-B3."
+        assert sum(RANDOM in note for note in table.notes) == 1
 
 
 def run(*words: str | Path) -> Result:

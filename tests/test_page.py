@@ -193,6 +193,18 @@ def test_the_sortable_table_is_the_frame(full: Record) -> None:
             assert cell.value == row[key], key
 
 
+def test_the_sortable_table_marks_thresholds_that_the_test_set_chose(record: Record) -> None:
+    found = sortable(record)
+    keys = [head.key for head in found.heads]
+    texts = {
+        cells[0].text: dict(zip(keys, (cell.text for cell in cells), strict=True)) for cells in found.rows
+    }
+    assert texts["SGE-B3"]["specificity"].endswith(" †")
+    assert texts["SGE-B3"]["paper_specificity_bootstrap_mean"].endswith(" †")
+    assert "†" not in texts["SGE-B3"]["roc_auc"] + texts["SGE-B3"]["paper_accuracy"]
+    assert texts["Baseline-B3"]["specificity"] == "n/a (no predictions)"
+
+
 def test_figures_show_the_numbers_of_the_tables(full: Record) -> None:
     found = {chart.name: chart for chart in charts(full)}
     by_title = {row["title"]: row for row in rows(full)}

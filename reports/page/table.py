@@ -8,11 +8,13 @@ import msgspec
 
 from benchmarks.parameters import RULES
 from evaluate.protocols import PROTOCOLS
+from evaluate.scored import CHOSEN_HERE
 from reports.differences import reference
 from reports.figures import decimals, fewer, giga, megabytes, millions, milliseconds, with_sign
 from reports.measured import energy, quick_mark, timed
+from reports.operating import CHOSEN
 from reports.record import Record
-from reports.rows import protocols, reduction_key, rows, score_prefix, winners
+from reports.rows import Row, protocols, reduction_key, rows, score_prefix, winners
 from reports.tables import Column, cell
 
 
@@ -55,11 +57,17 @@ def sortable(record: Record) -> Sortable:
         rows=tuple(
             (
                 *(Cell(texts[place]) for _, texts in words),
-                *(Cell(cell(row, column), row.get(column.key)) for column, _ in columns),
+                *(Cell(_text(row, column), row.get(column.key)) for column, _ in columns),
             )
             for place, row in enumerate(found)
         ),
     )
+
+
+def _text(row: Row, column: Column) -> str:
+    """The text of a figure, marked where the test set chose its threshold."""
+    chosen = row.get(f"{column.key}_threshold_from") in CHOSEN_HERE
+    return cell(row, column) + (CHOSEN if chosen else "")
 
 
 def _columns(record: Record) -> Iterator[tuple[Column, bool]]:
