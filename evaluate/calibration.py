@@ -243,6 +243,9 @@ def _of_system(
 def _share(positives: int, n: int) -> Metric:
     """A share with its interval by Wilson (1927, J. Am. Stat. Assoc. 22, 209)."""
     z = float(ndtri((1 + LEVEL) / 2))
+    value = positives / n
     centre = (positives + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * (positives * (n - positives) / n + z**2 / 4) ** 0.5
-    return Metric(value=positives / n, low=max(0.0, centre - half), high=min(1.0, centre + half))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding may leave the ends for none and for all a hair inside the share itself.
+    return Metric(value=value, low=min(value, low), high=max(value, high))

@@ -12,7 +12,7 @@ from sklearn.metrics import brier_score_loss
 from statsmodels.stats.proportion import proportion_confint
 
 from evaluate import Labels, Predictions, calibration_of
-from evaluate.calibration import FIGURES, equal_mass_bins
+from evaluate.calibration import FIGURES, _share, equal_mass_bins
 from evaluate.recalibration import MOST_IMAGES, Grouped, recalibration
 from evaluate.resampling import bootstrap, effective_clusters, interval
 
@@ -133,6 +133,16 @@ def test_bins_have_wilson_intervals():
     for each in system().bins:
         expected = proportion_confint(each.positives, each.n, method="wilson")
         assert (each.observed.low, each.observed.high) == pytest.approx(expected)
+
+
+def test_the_interval_of_a_share_holds_it_and_reaches_0_for_none_and_1_for_all():
+    """Rounding put the lower end for none of 20 above 0, and the upper end for all of 29 below 1."""
+    for n in range(1, 300):
+        for positives in {0, 1, n // 2, n - 1, n}:
+            found = _share(positives, n)
+            assert 0 <= found.low <= found.value <= found.high <= 1
+        assert _share(0, n).low == 0
+        assert _share(n, n).high == 1
 
 
 def test_intervals_cover_the_truth():

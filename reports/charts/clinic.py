@@ -89,7 +89,11 @@ def _decision(record: Record) -> Chart:
                 name="excise none", x=(found.thresholds[0], found.thresholds[-1]), y=(0.0, 0.0), listed=True
             ),
         )
-    reason = "net benefit was not asked for (compare --decision-curves)"
+    reason = (
+        "net benefit was not asked for (compare --decision-curves)"
+        if found is None
+        else "no scores are known to be probabilities"
+    )
     return Chart(
         name="decision_curves",
         title="Decision curves: does acting on a system do more good than excising all or none?",

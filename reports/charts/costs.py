@@ -60,7 +60,13 @@ def cost_charts(record: Record) -> list[Chart]:
     first, *others = costs(record)
     found = rows(record)
     gain = [
-        {**row, "gain": row.get("roc_auc"), "low": row.get("roc_auc_low"), "high": row.get("roc_auc_high")}
+        {
+            **row,
+            "gain": row.get("roc_auc"),
+            "low": row.get("roc_auc_low"),
+            "high": row.get("roc_auc_high"),
+            "gain_reason": row.get("roc_auc_reason"),
+        }
         for row in found
     ]
     benefit = _net_benefit(record, found)
@@ -115,7 +121,13 @@ def _net_benefit(record: Record, found: Sequence[Row]) -> list[Row]:
     place = curves.thresholds.index(NET_BENEFIT_AT)
     by_system = {system.system: system.net_benefit[place] for system in curves.systems}
     return [
-        {**row, "gain": metric.value, "low": metric.low, "high": metric.high}
+        {
+            **row,
+            "gain": metric.value,
+            "low": metric.low,
+            "high": metric.high,
+            "gain_reason": metric.reason,
+        }
         for row in found
         if (metric := by_system.get(row["system"]))
     ]
@@ -131,7 +143,7 @@ def _panel(record: Record, found: Sequence[Row], cost: Cost, gain: str, empty: s
     axes = (Axis(title=cost.title, log=True), Axis(title=gain))
     points = [row for row in found if row["gain"] is not None and row.get(cost.key)]
     if empty or not points:
-        return Panel(x=axes[0], y=axes[1], empty=empty or _reason(found, cost))
+        return Panel(x=axes[0], y=axes[1], empty=empty or _reason(found, cost, gain))
     systems = shown(record)
     series = tuple(
         Series(
@@ -158,9 +170,12 @@ def _panel(record: Record, found: Sequence[Row], cost: Cost, gain: str, empty: s
     return Panel(x=axes[0], y=axes[1], series=series, guides=guides)
 
 
-def _reason(found: Sequence[Row], cost: Cost) -> str:
-    reasons = dict.fromkeys(row.get(f"{cost.key}_reason") for row in found)
-    return f"{cost.title}: {'; '.join(filter(None, reasons)) or 'not measured'}"
+def _reason(found: Sequence[Row], cost: Cost, gain: str) -> str:
+    """Why no system has a point: none has the gain, or none that has it has the cost."""
+    gained = [row for row in found if row["gain"] is not None]
+    title = cost.title if gained else gain
+    reasons = [row.get(f"{cost.key}_reason") for row in gained] or [row["gain_reason"] for row in found]
+    return f"{title}: {'; '.join(dict.fromkeys(filter(None, reasons))) or 'not measured'}"
 
 
 def _about(gain: str, found: Sequence[Row]) -> str:

@@ -171,9 +171,10 @@ def _series(axis: Any, panel: Panel, series: Series) -> None:
             (value if low is None else low, value if high is None else high)
             for value, low, high in zip(own, series.low or own, series.high or own, strict=True)
         ]
+        # A percentile interval need not hold its figure, and matplotlib takes no negative reach.
         reach = [
-            [value - low for value, (low, _) in zip(own, ends, strict=True)],
-            [high - value for value, (_, high) in zip(own, ends, strict=True)],
+            [max(0.0, value - low) for value, (low, _) in zip(own, ends, strict=True)],
+            [max(0.0, high - value) for value, (_, high) in zip(own, ends, strict=True)],
         ]
         axis.errorbar(
             x, y, **{f"{series.along}err": reach}, fmt=style.marker, color=style.colour, markersize=5,
@@ -187,7 +188,10 @@ def _series(axis: Any, panel: Panel, series: Series) -> None:
             for at, low, high in zip(x, series.low, series.high, strict=True)
             if low is not None and high is not None
         ]
-        axis.fill_between(*map(list, zip(*known, strict=True)), color=style.colour, alpha=0.08, linewidth=0)
+        if known:
+            axis.fill_between(
+                *map(list, zip(*known, strict=True)), color=style.colour, alpha=0.08, linewidth=0
+            )
     axis.plot(
         x, y, color=style.colour, linewidth=1.2, linestyle=":" if series.look == "dotted" else style.line if series.look == "band" else "-",
         marker=style.marker if series.look == "band" else None, markersize=3.2, markerfacecolor="white" if series.hollow else style.colour,
