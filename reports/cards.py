@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from reports.render import Table
 from zoo import origin
 from zoo.card import Member, System
+from zoo.errors import MelanomaZooError
 
 _ORDER = {"attention": 0, "baseline": 1, "winner": 3}
 
@@ -37,11 +38,19 @@ def listing(systems: Sequence[System]) -> Table:
     )
 
 
+def _origin(name: str) -> str:
+    """Where a card comes from; nothing of a record that was made elsewhere, whose file or plugin is not here."""
+    try:
+        return origin(name)
+    except MelanomaZooError:
+        return ""
+
+
 def full(system: System) -> list[Table]:
     """All that a card says, as tables."""
     facts = [
         ("group", system.group),
-        ("card from", "" if (where := origin(system.name)) in ("melanoma-zoo", system.name) else where),
+        ("card from", "" if (where := _origin(system.name)) in ("melanoma-zoo", system.name) else where),
         ("also called", ", ".join(system.aliases)),
         ("networks", f"{len(system.members)} × {system.folds} (members × folds)"),
         ("views", _views(system)),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +21,40 @@ from zoo.files import write
 LICENCES = {"MIT": "mit", "Apache-2.0": "apache-2.0", "BSD-3-Clause": "bsd-3-clause"}
 """Licences as the Hub calls them; others are `other`."""
 
+_LONGEST = 200
+"""Letters of a file name before its ending; file systems hold 255."""
+
 
 def write_cards(record: Record, folder: Path) -> list[Path]:
-    """Writes a card for every system of a record, as `NAME.md`.
+    """Writes a card for every system of a record, as `NAME.md`; what a file's name cannot hold is replaced.
 
     Raises:
         MachineError: The folder cannot be written.
     """
     written = []
-    for entry in record.entries:
-        path = folder / f"{entry.card.name}.md"
+    names = _file_names([entry.card.name for entry in record.entries])
+    for name, entry in zip(names, record.entries, strict=True):
+        path = folder / f"{name}.md"
         write(path, model_card(record, entry))
         written.append(path)
     return written
+
+
+def _file_names(systems: Sequence[str]) -> list[str]:
+    """A plain file name for each system: a name such as `csv:/data/mine.csv` is a path itself.
+
+    No two are equal, in upper or lower case, which some file systems take for the same.
+
+    >>> _file_names(["sge_b3", "csv:/a/b.csv", "csv:a/b.csv"])
+    ['sge_b3', 'csv_a_b.csv', 'csv_a_b.csv-2']
+    """
+    found: dict[str, str] = {}
+    for system in systems:
+        plain = re.sub(r"[^A-Za-z0-9_.,=-]+", "_", system)[-_LONGEST:].lstrip(".")
+        numbered = (f"{plain}-{number}" for number in itertools.count(2))
+        own = next(name for name in itertools.chain([plain], numbered) if name.casefold() not in found)
+        found[own.casefold()] = own
+    return list(found.values())
 
 
 def model_card(record: Record, entry: Entry) -> str:
