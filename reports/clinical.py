@@ -12,7 +12,7 @@ from evaluate.decision import DecisionCurves, SystemDecision
 from evaluate.gaps import InGroup
 from evaluate.subgroups import Subgroups, SystemSubgroups
 from evaluate.words import many
-from reports.figures import decimals, with_sign
+from reports.figures import decimals, p_value, with_sign
 from reports.operating import CHOSEN, estimated, no_interval, operating, prevalence_notes, resampled
 from reports.render import Table
 
@@ -156,7 +156,7 @@ def _in_group(each: InGroup) -> tuple[str, str, str]:
     return (
         estimated(each.metric),
         estimated(each.gap, with_sign),
-        "n/a" if each.p_holm is None else decimals(each.p_holm),
+        "n/a" if each.p_holm is None else p_value(each.p_holm).removeprefix("p "),
     )
 
 

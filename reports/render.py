@@ -191,7 +191,13 @@ def _pages(table: Table) -> str:
 
 
 def _rows(table: Table) -> list[str]:
-    return [" & ".join(map(_latex_text, row)) + r" \\" for row in (table.headers, *table.rows)]
+    return [_row(cells) for cells in (table.headers, *table.rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    """A row; a bracket or star that begins it would be an argument of the line break or rule above it."""
+    row = " & ".join(map(_latex_text, cells)) + r" \\"
+    return "{}" + row if row.lstrip().startswith(("[", "*")) else row
 
 
 def _longest(table: Table) -> list[int]:

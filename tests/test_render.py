@@ -92,6 +92,15 @@ def test_tables_of_sentences_or_many_rows_may_break_over_pages() -> None:
     assert "longtable}" not in latex(SAMPLE).replace("graphicx,longtable}", "")
 
 
+@pytest.mark.parametrize("cell", ["[2] mine", "*mine", " [x]"])
+def test_a_latex_row_is_no_argument_of_what_stands_before_it(cell: str) -> None:
+    """A line break or a rule takes a bracket or star that follows it for its own."""
+    text = latex([Table("T", (cell, "n"), ((cell, "1"), (cell, "2")))])
+    rows = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert len(rows) == 3
+    assert all(row.startswith("{}" + cell) for row in rows)
+
+
 @pytest.mark.slow
 def test_latex_compiles(tmp_path: Path, record) -> None:
     from reports.outputs import tables
@@ -99,7 +108,8 @@ def test_latex_compiles(tmp_path: Path, record) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("needs pdflatex")
     letters = Table("Жλ", ("n",), tuple((letter,) for letter in "Łódź λ 痣 ∞ Ж"))
-    body = latex([*SAMPLE, nasty(), letters, *tables(record)])
+    brackets = Table("[T]", ("[h]", "n"), (("[a]", "1"), ("*b", "[2]"), ("[c", "3")), ("[note]",))
+    body = latex([*SAMPLE, nasty(), letters, brackets, *tables(record)])
     (tmp_path / "t.tex").write_text(
         "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{array,booktabs,graphicx,longtable}"
         f"\\begin{{document}}\n{body}\n\\end{{document}}\n",
