@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from evaluate.lesions import Disagreement, Disagreements
+from zoo.urls import place, read_content
 
 SIDE = 112
 """Longest side in pixels."""
@@ -17,14 +18,15 @@ _QUALITY = 70
 
 
 def with_thumbnails(found: Disagreements, folder: Path | str) -> Disagreements:
-    """The lesions with a small picture of each that the folder holds; one that cannot be read has none.
+    """The lesions with a small picture of each that a folder or URL holds; one that cannot be read has none.
 
     Raises:
         InputError: There is no such folder, or it holds no images.
+        MachineError: The package for its URL is not installed.
     """
     from evaluate.folder import files_of
 
-    files = files_of(Path(folder))
+    files = files_of(place(folder))
     pictured = tuple(_pictured(each, files.get(each.image)) for each in found.lesions)
     return msgspec.structs.replace(found, lesions=pictured)
 
@@ -35,7 +37,7 @@ def _pictured(lesion: Disagreement, file: Path | None) -> Disagreement:
     if file is None:
         return lesion
     try:
-        with Image.open(file) as image:
+        with Image.open(io.BytesIO(read_content(file))) as image:
             image.draft("RGB", (2 * SIDE, 2 * SIDE))
             small = image.convert("RGB")
             small.thumbnail((SIDE, SIDE))
