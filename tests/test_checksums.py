@@ -285,7 +285,9 @@ def test_convert_takes_single_files_and_says_what_it_must_be_told(trained: Path,
     mine.write_bytes((trained / "plain" / "best_fold0.pth").read_bytes())
     told = run("convert", "small_ones", mine, "--output", tmp_path / "out")
     assert told.exit_code == 2
-    assert "one --member, one --fold, one --stage" in told.stderr
+    assert (
+        "one member (--member or --members), one fold (--fold or --folds), one stage (--stage)" in told.stderr
+    )
     named = run("convert", "small_ones", mine, "--output", tmp_path / "out", "--member", "plain", "--fold", "1", "--stage", "final")  # fmt: skip
     assert named.exit_code == 0, named.output
     assert (tmp_path / "out" / "plain" / "final_fold1.safetensors").is_file()

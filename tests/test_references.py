@@ -141,8 +141,9 @@ def test_what_does_not_fit_is_told(files: Path, options: str, error: type[Except
 
 
 def test_files_that_are_not_there_or_broken_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="is not there"):
+    with pytest.raises(UnknownNameError, match="is not there") as met:
         zoo.card(f"torch:{tmp_path / 'no.pt2'}")
+    assert met.value.exit_code == 3, "a file that is named and missing, as everywhere"
     for scheme in ("torch", "onnx") if _have_onnx() else ("torch",):
         path = tmp_path / f"broken.{scheme}"
         path.write_bytes(b"PK\x03\x04 nothing of it")

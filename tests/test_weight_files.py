@@ -364,7 +364,7 @@ def test_given_files_of_other_names_are_what_is_said(tmp_path: Path) -> None:
     put(tmp_path, "mine.pth")
     (file,) = given_files(STAGED, [tmp_path / "mine.pth"], members=["two"], folds=[1], stage="final")
     assert (file.member, file.fold, file.stage) == ("two", 1, "final")
-    with pytest.raises(UsageError, match="say what it is: one --member, one --fold, one --stage"):
+    with pytest.raises(UsageError, match=r"say what it is: one member \(--member or --members\), one fold"):
         given_files(STAGED, [tmp_path / "mine.pth"])
 
 

@@ -169,10 +169,14 @@ def _given(
         raise CheckpointError(
             f"{path}: is fold {named[0].fold} of {named[0].member}{_at(named[0].stage)}, not what was asked for"
         )
-    choices = {"--member": len(names), "--fold": len(numbers), "--stage": len(stages)}
+    choices = {
+        "member (--member or --members)": len(names),
+        "fold (--fold or --folds)": len(numbers),
+        "stage (--stage)": len(stages),
+    }
     if missing := [option for option, count in choices.items() if count > 1]:
         raise UsageError(
-            f"{path}: its name is not one that the card of {system.name} gives, so say what it is: "
+            f"{path}: its name is not one that the card of {system.name} gives; give it that name, or say what it is: "
             f"one {', one '.join(missing)}"
         )
     return Slot(names[0], numbers[0], stages[0])

@@ -29,6 +29,12 @@ class InputError(MelanomaZooError, ValueError):
     exit_code = 3
 
 
+class UnknownFileError(UnknownNameError):
+    """A system that is named by its file, which is not there."""
+
+    exit_code = InputError.exit_code
+
+
 class CardError(InputError):
     """A card is not valid; the message names the file and the line."""
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from zoo.card import Assumption, Checkpoints, Member, Preprocess, PublishedPredictions, System
-from zoo.errors import CardError, UnknownNameError, UsageError
+from zoo.errors import CardError, UnknownFileError, UnknownNameError, UsageError
 from zoo.reference_options import OPTIONS, classes_of, number, preprocess_of, split
 
 SCHEMES: dict[str, str] = {
@@ -57,7 +57,8 @@ def resolve(name: str) -> System:
     """The card that a reference stands for.
 
     Raises:
-        UnknownNameError: timm has no such model, or there is no such file.
+        UnknownNameError: timm has no such model.
+        UnknownFileError: There is no such file.
         UsageError: An option is not one of `OPTIONS`, or has no such value.
         CardError: The file cannot be read, or leaves open what must be said.
     """
@@ -67,7 +68,7 @@ def resolve(name: str) -> System:
         return _resolved(name.strip(), kind, target, options, (0, 0))
     path = Path(target)
     if not path.is_file():
-        raise UnknownNameError(
+        raise UnknownFileError(
             f"{name}: {target} " + ("is not a file" if path.exists() else "is not there") + "; check the path"
         )
     status = path.stat()

@@ -170,7 +170,7 @@ def running_options(command: F) -> F:
         click.option("--views", type=click.IntRange(min=1), metavar="N", help="Only the first N views of the published sequence.  [default: all]"),
         click.option("--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="What becomes of images that are missing or damaged."),
         click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N lesion images."),
-        click.option("--weights", type=existing(), help="Folder of trained files; for a system of one network its file will do.  [default: those that were fetched]"),
+        click.option("--weights", type=existing(), help="Folder of trained files; for a system of one network and one fold its file will do.  [default: those that were fetched]"),
         click.option("--test-set", type=_Located(file_okay=False), metavar="DIR|URL", help="Folder of images, and of the table that says what they are."),
     ):  # fmt: skip
         command = option(command)

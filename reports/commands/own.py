@@ -86,7 +86,7 @@ def new(name: str, backbone: str | None, size: int | None, classes: str | None, 
 @click.option(
     "--weights",
     type=existing(),
-    help="Folder of trained files; for a system of one network its file will do.",
+    help="Folder of trained files; for a system of one network and one fold its file will do.",
 )
 @click.option(
     "--manifest",
