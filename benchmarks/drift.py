@@ -21,7 +21,8 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The largest change of a class probability over some images.
 
     Returns:
-        `drift` (or the `reason` why there is none), `images` (how many), and whether they were read from `files`.
+        `drift` (or the `reason` why there is none, and whether the variant itself is `broken`), `images` (how many), and
+        whether they were read from `files`.
     """
     cell = from_fields(fields)
     reference = Variant(device=cell.variant.device, threads=cell.variant.threads)
@@ -31,7 +32,8 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
     about = {"images": len(images[0]), "files": bool(cell.images)}
     for found, variant in ((plain, reference), (changed, cell.variant)):
         if not found.isfinite().all():
-            return {"reason": f"outputs are no numbers (NaN or infinite) in {variant.label}", **about}
+            reason = f"outputs are no numbers (NaN or infinite) in {variant.label}"
+            return {"reason": reason, "broken": bool(not changed.isfinite().all()), **about}
     return {"drift": (changed - plain).abs().max().item(), **about}
 
 
@@ -49,12 +51,13 @@ def _images(cell: Cell) -> list[Tensor]:
 
 
 def _probabilities(subject: Subject, inputs: list[Tensor]) -> Tensor:
-    """Of every class, image by image."""
+    """Of every class, image by image; NaN where a logit is no finite number, which may make a probability of 0 or 1."""
     found = []
     with torch.inference_mode():
         for each in range(len(inputs[0])):
             image, *metadata = (tensor[each : each + 1] for tensor in inputs)
             given = [subject.formatted(image), *(tensor.to(subject.device) for tensor in metadata)]
             logits = subject.forward(subject.networks[0], given).float()
+            logits = logits.where(logits.isfinite(), torch.nan)
             found.append((logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(1)).cpu())
     return torch.cat(found)

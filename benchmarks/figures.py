@@ -170,7 +170,7 @@ def with_energy(row: Row, answer: Answer, *, quick: bool = False) -> Row:
 
 
 def with_drift(row: Row, answer: Answer, *, made_up: bool = False, weights: str = RANDOM) -> Row:
-    """A row with how far its probabilities moved; flagged where they are no numbers.
+    """A row with how far its probabilities moved; flagged where its own are no numbers.
 
     Args:
         row: With its times.
@@ -182,9 +182,8 @@ def with_drift(row: Row, answer: Answer, *, made_up: bool = False, weights: str 
         return replace(row, reasons={**row.reasons, "drift": answer["error"]})
     reading = answer["result"]
     if "reason" in reading:
-        return replace(
-            row, flags=(*row.flags, NO_NUMBERS), reasons={**row.reasons, "drift": reading["reason"]}
-        )
+        flagged = (NO_NUMBERS,) if reading["broken"] else ()
+        return replace(row, flags=(*row.flags, *flagged), reasons={**row.reasons, "drift": reading["reason"]})
     files = "made-up JPEG files" if made_up else "real images"
     kind = files if reading["files"] else "images of random pixels"
     return replace(row, drift=reading["drift"], drift_on=f"{reading['images']} {kind}, {weights} weights")

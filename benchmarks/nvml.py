@@ -65,11 +65,13 @@ class Gpu:
         self.uuid = f"GPU-{uuid.removeprefix('GPU-')}"
         try:
             self._find()
-        except Unavailable:
-            self.uuid = (
-                f"MIG-{uuid.removeprefix('GPU-')}"  # a slice of one: torch prints both without their kind
-            )
-            self._find()
+        except Unavailable as error:
+            # Perhaps a slice of one: torch prints both without their kind. If not, what is wrong with the GPU counts.
+            self.uuid = f"MIG-{uuid.removeprefix('GPU-')}"
+            try:
+                self._find()
+            except Unavailable:
+                raise error from None
 
     def energy_j(self) -> float:
         """Joules since the driver was loaded."""

@@ -57,7 +57,9 @@ class Driver:
 
     def nvmlDeviceGetHandleByUUID(self, name: ctypes.c_char_p, _: Any) -> int:  # noqa: N802
         self.uuid = name.value or b""
-        return 0 if self.uuid.startswith(self.answers.get("kind", b"GPU-")) else 6
+        if self.uuid.startswith(self.answers.get("kind", b"GPU-")):
+            return int(self.answers.get("found", 0))
+        return 6
 
     def _give(self, key: str, pointer: Any) -> int:
         if key not in self.answers:
@@ -125,6 +127,8 @@ def test_a_slice_of_a_gpu_is_found_by_its_own_kind_of_name() -> None:
     assert made.uuid == b"MIG-1234"
     with pytest.raises(Unavailable, match="nvmlDeviceGetHandleByUUID answers with error 6"):
         Gpu("1234", Driver(kind=b"neither"))
+    with pytest.raises(Unavailable, match="answers with error 15"):  # The GPU is lost, and no slice of one.
+        Gpu("1234", Driver(found=15))
 
 
 SETTINGS = {
@@ -470,28 +474,38 @@ def test_drift_is_measured_against_plain_fp32() -> None:
 
 
 OVERFLOWS = """
+import torch
 from torch import nn
 
 def huge(member):
-    layer = nn.Linear(3 * member.size**2, 2)
-    nn.init.constant_(layer.weight, {weight})
+    rows = torch.tensor({rows})
+    layer = nn.Linear(3 * member.size**2, len(rows))
+    layer.weight.data[:] = rows[:, None]
     return nn.Sequential(nn.Flatten(), layer)
 """
 
 
-@pytest.mark.parametrize(("weight", "precision"), [("1e4", "fp16"), ("float('nan')", "fp32")])
+@pytest.mark.parametrize(
+    ("name", "rows", "precision"),
+    [
+        ("all_classes", "[1e4, 1e4]", "fp16"),
+        ("one_of_two", "[1.0, -1e4]", "fp16"),
+        ("the_only_class", "[1e4]", "fp16"),
+        ("no_numbers_at_all", "[float('nan')] * 2", "fp32"),
+    ],
+)
 def test_outputs_that_are_no_numbers_have_a_reason_and_no_drift(
-    weight: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, rows: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half precision ends at 65,504; where fp32 is no number either, that is what is told."""
-    name = f"overflows_in_{precision}"
-    (tmp_path / f"{name}.py").write_text(OVERFLOWS.format(weight=weight))
+    (tmp_path / f"{name}.py").write_text(OVERFLOWS.format(rows=rows))
     monkeypatch.syspath_prepend(tmp_path)
     variant = Variant(precision="fp16", threads=torch.get_num_threads())
     cell = Cell(kind="drift", members=(MEMBER,), builder=f"{name}:huge", variant=variant, rules=QUICK)
     found = drift(cell.fields())
     wanted = replace(variant, precision=precision).label
-    assert found == {"reason": f"outputs are no numbers (NaN or infinite) in {wanted}", "images": 8, "files": False}  # fmt: skip
+    reason = f"outputs are no numbers (NaN or infinite) in {wanted}"
+    assert found == {"reason": reason, "broken": True, "images": 8, "files": False}
 
 
 def linear(member: Any) -> nn.Module:

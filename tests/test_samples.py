@@ -215,9 +215,12 @@ def test_the_batch_that_fitted_counts() -> None:
 def test_a_variant_whose_outputs_are_no_numbers_is_not_fast_without_a_word() -> None:
     row = timed(ROW, CELL, [reading([10.0])])
     why = "outputs are no numbers (NaN or infinite) in cpu, 1 thread, fp16, contiguous"
-    broken = with_drift(row, {"result": {"reason": why, "images": 8, "files": False}})
+    told = {"reason": why, "images": 8, "files": False}
+    broken = with_drift(row, {"result": {**told, "broken": True}})
     assert (broken.ms, broken.drift, broken.reasons["drift"]) == (10.0, None, why)
     assert broken.flags == ("outputs are no numbers",)
+    reference = with_drift(row, {"result": {**told, "broken": False}})
+    assert (reference.flags, reference.reasons["drift"]) == ((), why), "its own outputs are numbers"
     total = summed(ROW, [broken], passes=40)
     assert total.flags == ("summed", "outputs are no numbers")
     assert whole(row, total).flags == ("outputs are no numbers",), "the whole protocol is made of it"
