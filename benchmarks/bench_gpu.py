@@ -50,18 +50,26 @@ def copies(sources: Sequence[Path], count: int, folder: Path) -> None:
     """So many different files of some JPEG images: bytes that no decoder reads stand behind each.
 
     Raises:
+        InputError: One of the images cannot be read.
         MachineError: There is no room for them.
     """
     try:
         folder.mkdir()
         for number in range(count):
-            content = sources[number % len(sources)].read_bytes()
+            content = _content(sources[number % len(sources)])
             (folder / f"{number:06d}.jpg").write_bytes(content + b"%d" % number)
     except OSError as error:
         raise MachineError(
-            f"{folder.parent}: {count:,} image files: {error.strerror}; --count asks for fewer, "
-            "and TMPDIR names another place for them"
+            f"{folder.parent}: {count:,} image files: {error.strerror}; name another place for them with TMPDIR, "
+            "or take fewer with --count of python -m benchmarks.bench_gpu"
         ) from error
+
+
+def _content(image: Path) -> bytes:
+    try:
+        return image.read_bytes()
+    except OSError as error:
+        raise InputError(f"{image}: cannot be read: {error.strerror}; take it out of the folder") from error
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -111,7 +119,7 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     from reports.pixels import lacking
 
-    if why := lacking("evaluate.predict", "evaluate.testset"):
+    if why := lacking("evaluate.predict", "evaluate.testset", what="predict"):
         print(f"bench_gpu: not run: {why}", file=sys.stderr)
         return
     from reports.gpu import results
@@ -153,7 +161,7 @@ def images(folder: Path | None, place: Path) -> list[Path]:
         return list(map(Path, made_up(place, 0)))
     if not folder.is_dir():
         raise InputError(f"--images {folder}: there is no such folder")
-    return sorted(each for each in folder.iterdir() if each.suffix.lower() in _JPEG)
+    return sorted(each for each in folder.iterdir() if each.suffix.lower() in _JPEG and each.is_file())
 
 
 def fitting(given: argparse.Namespace) -> int:

@@ -50,6 +50,12 @@ class Taker:
         self._workers = ExitStack()
         self._asks: dict[tuple[int, bool], worker.Ask] = {}
 
+    def of_repeat(self, repeat: int) -> Taker:
+        """One that takes readings of another repeat of the same run."""
+        return Taker(
+            self.machine, self._store, absent=self._absent, resume=self.resumes, limit_s=self._limit_s, repeat=repeat
+        )  # fmt: skip
+
     def __enter__(self) -> Taker:
         return self
 

@@ -23,11 +23,12 @@ import click
 
 from benchmarks import bench_gpu, limited
 from benchmarks.cells import PRECISIONS, SCENARIOS, Device, Precision, Scenario
+from benchmarks.lines import Target
 from benchmarks.machine import gpu_model, resolve
 from reports import base
 from reports.commands.base import Failure, say_left_out
 from reports.profile import tables
-from reports.profiling import Asked, run, write_all
+from reports.profiling import Asked, amount, plan, run, write_all
 from reports.terminal import print_tables, progress
 from zoo.errors import InputError, MachineError, MelanomaZooError
 from zoo.files import make_folder, write
@@ -78,7 +79,7 @@ def cuda_tests(folder: Path) -> tuple[str, bool]:
         place = Path(name) / "pytest"  # its own would be called by the user's name
         command = [sys.executable, "-m", "pytest", *options, "--basetemp", str(place), *map(str, _TESTS)]
         done = limited.run(command, _TESTS_S, cwd=ROOT, env=environment)
-    write(folder / "cuda-tests.txt", _unowned(done.out))
+    write(folder / "cuda-tests.txt", _unowned(done.out + done.err))  # What pytest itself refuses is an error.
     if done.late:
         return f"CUDA tests: not done after {_TESTS_S} s", True
     lines = done.out.strip().splitlines() or [done.err.strip() or "no output"]
@@ -87,8 +88,9 @@ def cuda_tests(folder: Path) -> tuple[str, bool]:
 
 def _unowned(text: str) -> str:
     """A text without the folders that say whose machine it comes from: it is to be handed on with the results."""
-    for folder, shown in ((ROOT, "."), (Path(sys.prefix), "…"), (Path.home(), "~")):
-        if folder != folder.parent:  # in some containers all is at home
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises where the user has none.
+    for folder, shown in ((ROOT, "."), (Path(sys.prefix), "…"), (home, "~")):
+        if folder.is_absolute() and folder != folder.parent:  # in some containers all is at home
             text = text.replace(str(folder), shown)
     return text
 
@@ -108,6 +110,12 @@ def _words(
         *(("--images", str(images)) if images else ()),
         *(("--quick",) if quick else ()),
     ]
+
+
+def _of_predict(targets: Sequence[Target]) -> str | None:
+    """The system that `predict` is timed with: its first network is taken, on images alone; None where none will do."""
+    able = [each.name for each in targets if not each.networks[0].member.get("metadata")]
+    return bench_gpu.SYSTEM if bench_gpu.SYSTEM in able else next(iter(able), None)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -165,8 +173,8 @@ def main(
         if images and not images.is_dir():
             raise InputError(f"--images {images}: there is no such folder")
         made = base.only(base.read(counts), systems)
+        system = _of_predict(base.targets(made))
         say_left_out(base.left_out(made))
-        names = [target.name for target in base.targets(made)]
         resolve(device)
         folder = output or results(device)
         make_folder(folder)
@@ -183,14 +191,19 @@ def main(
             limit_s=limit_s,
             readings=folder / "readings",
         )
+        click.echo(amount(plan(made, asked)), err=True)
         with progress() as step:
             found, samples = run(made, asked, progress=step)
         print_tables(tables(found))
         click.echo(f"wrote {', '.join(map(str, write_all(made, found, samples, folder)))}", err=True)
         if all(row.error for row in found.rows):
             raise MachineError(f"nothing could be measured: {found.rows[0].error}")
-        if predict:
-            system = bench_gpu.SYSTEM if bench_gpu.SYSTEM in names else names[0]
+        if system is None and predict:
+            click.echo(
+                "bench_gpu: not run: networks that come first read metadata, and there are images alone",
+                err=True,
+            )
+        elif system is not None and predict:
             bench_gpu.main(_words(system, device, precisions, images, quick, folder))
     except MelanomaZooError as error:
         raise Failure(str(error), error.exit_code) from error

@@ -55,18 +55,19 @@ def read(path: str, member: Member) -> NDArray[np.float32]:
     return np.ascontiguousarray(normalised.transpose(2, 0, 1), dtype=np.float32)
 
 
-def lacking(*modules: str) -> str:
-    """Why no image can be read here, or one of some other modules not be imported; empty where all can."""
+def lacking(*modules: str, what: str = "reading images") -> str:
+    """Why no image can be read here, or one of some other modules not be imported; empty where all can.
+
+    Args:
+        modules: These others.
+        what: What all of them are needed for.
+    """
     try:
         for module in ("cv2", "evaluate.preprocess", *modules):
             import_module(module)
     except ImportError as error:  # also a library of the system that a package needs
         missing = isinstance(error, ModuleNotFoundError)
-        return (
-            f"reading images needs {error.name}, which is not installed"
-            if missing
-            else f"reading images: {error}"
-        )
+        return f"{what} needs {error.name}, which is not installed" if missing else f"{what}: {error}"
     return ""
 
 

@@ -177,9 +177,8 @@ def plan(
         MelanomaZooError: Something asked for does not exist.
     """
     wanted = _targets(base, asked, builder)
-    each_run = [
-        entries(wanted, *prepare(replace(asked, repeat=repeat), planned=True)) for repeat in range(runs)
-    ]
+    options, taker = prepare(asked, planned=True)
+    each_run = [entries(wanted, options, taker.of_repeat(repeat)) for repeat in range(runs)]
     return [together(same) for same in zip(*each_run, strict=True)]
 
 
@@ -219,7 +218,8 @@ def amount(found: Sequence[Entry], runs: int = 1) -> str:
     several = f" in each of {runs} runs" if runs > 1 else ""
     minutes = sum(each.seconds for each in found) / 60
     about = f"about {minutes:,.0f} min" if minutes >= 1 else "less than a minute"
-    return f"{len(found)} rows{several}, {about}"
+    rows = sum(each.scenario != "ceilings" for each in found)
+    return f"{rows} rows{several}, {about}"
 
 
 def _rounds(together: int, runs: int) -> str:

@@ -143,7 +143,7 @@ def _conditions(row: Row, profile: Profile) -> dict[str, str]:
         "scenario": row.scenario,
         **dict(
             zip(
-                ("device", "threads", "precision", "memory format", "engine"),
+                ("device", "threads", "precision", "memory format", "run as"),
                 Variant.of(row).parts,
                 strict=True,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -174,7 +175,7 @@ def _percent(value: float | None) -> str:
 
 def _at_batch(row: Row) -> str:
     """A figure, with the batch where a sweep chose it anew."""
-    return f"{figure(row)} at batch {row.batch}" if row.sweep else figure(row)
+    return f"{figure(row)} at batch {row.batch}" if row.sweep and row.batch else figure(row)
 
 
 def write_repeats(profiles: Sequence[Profile], folder: Path) -> list[Path]:
@@ -201,6 +202,13 @@ def write_repeats(profiles: Sequence[Profile], folder: Path) -> list[Path]:
         for each in judged(profiles)
     ]
     return write_tables([repeats(profiles)], render.delimited(header, lines), folder, "repeats")
+
+
+def forget_repeats(folder: Path) -> None:
+    """Removes the verdicts of earlier runs: they do not hold for those that are about to begin."""
+    for ending in ("csv", "md", "tex", "txt"):
+        with suppress(OSError):  # Writing there will say what is wrong.
+            (folder / f"repeats.{ending}").unlink(missing_ok=True)
 
 
 def repeated(first: Row, repeat: Row) -> bool:

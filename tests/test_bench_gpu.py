@@ -99,6 +99,7 @@ def test_it_runs_on_a_cpu_and_writes_its_tables(
 def test_jpeg_files_are_told_by_their_endings_whatever_the_case(tmp_path: Path) -> None:
     for name in ("b.JPG", "a.jpeg", "c.jpg", "d.png", "notes.txt"):
         (tmp_path / name).touch()
+    (tmp_path / "folder.jpg").mkdir()
     assert [each.name for each in bench_gpu.images(tmp_path, tmp_path)] == ["a.jpeg", "b.JPG", "c.jpg"]
     with pytest.raises(InputError, match="nowhere: there is no such folder"):
         bench_gpu.images(tmp_path / "nowhere", tmp_path)
@@ -117,8 +118,8 @@ def test_images_without_a_jpeg_file_fail_nothing(
 @pytest.mark.parametrize(
     ("missing", "said"),
     [
-        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "reading images needs cv2, which is not installed"),
-        (ImportError("libGL.so.1: cannot open"), "reading images: libGL.so.1: cannot open"),
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), "predict needs cv2, which is not installed"),
+        (ImportError("libGL.so.1: cannot open"), "predict: libGL.so.1: cannot open"),
     ],
 )  # fmt: skip
 def test_what_predict_lacks_is_one_line_and_fails_nothing(
@@ -141,8 +142,14 @@ def test_what_predict_needs_is_looked_for_before(monkeypatch: pytest.MonkeyPatch
 
 def test_files_that_do_not_fit_are_one_line(photographs: Path, tmp_path: Path) -> None:
     (tmp_path / "full").touch()
-    with pytest.raises(MachineError, match=r"2 image files: .*; --count asks for fewer"):
+    with pytest.raises(MachineError, match=r"2 image files: .*; name another place for them with TMPDIR"):
         bench_gpu.copies(sorted(photographs.iterdir()), 2, tmp_path / "full")
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"gone\.jpg: cannot be read: No such file"):
+        bench_gpu.copies([tmp_path / "gone.jpg"], 2, tmp_path / "copies")
 
 
 def test_a_gpu_without_a_precision_is_not_timed_in_another(monkeypatch: pytest.MonkeyPatch) -> None:

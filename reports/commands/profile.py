@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from reports.commands.base import Command, Failure, chosen, say_left_out
+from reports.commands.base import Command, Failure, SystemName, chosen, say_left_out
 from reports.commands.options import existing
 from reports.commands.planning import check, plan_run, run_options
 from reports.terminal import fields, print_json, print_tables, progress
@@ -66,7 +66,7 @@ def _profile_options(command: F) -> F:
         click.option("--precision", "precisions", type=_Several("fp32", "tf32", "bf16", "fp16"), default="fp32", show_default=True, help="Arithmetic: tf32 is CUDA's, bf16 and fp16 are autocast."),
         click.option("--device", "devices", type=_Several("auto", "cpu", "cuda"), default="auto", show_default=True, help="Where networks run; auto is CUDA where there is a GPU."),
         click.option("--scenario", "scenarios", type=_Several("latency", "throughput", "end-to-end"), default="latency", show_default=True, help="What is timed."),
-        click.argument("systems", nargs=-1),
+        click.argument("systems", nargs=-1, type=SystemName()),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -108,7 +108,7 @@ def profile(
     from reports.profile import tables
     from reports.profiling import run, write_all
     from reports.ranking import refuse_others
-    from reports.repeats import repeats, write_repeats
+    from reports.repeats import forget_repeats, repeats, write_repeats
     from zoo.files import make_folder
 
     base, wanted, builder = _profile_base(**asked)
@@ -116,6 +116,7 @@ def profile(
     refuse_others(fingerprint(), *(other.machine for other in earlier.values()))
     if output:
         make_folder(output)
+        forget_repeats(output)
     _say_how_much(base, wanted, builder, repeat)
     found: list[Profile] = []
     try:
@@ -180,7 +181,10 @@ def plan(
 
 
 def _say_how_much(base: dict[str, Any], wanted: Any, builder: Callable[[str], str | None], runs: int) -> None:
-    """Says on stderr how long all of it takes, unless it is over in a minute; progress tells of one stage at a time."""
+    """Says on stderr how long all of it takes, unless it is a quick run of less than a minute.
+
+    Progress tells of one stage at a time.
+    """
     from reports.profiling import amount
     from reports.profiling import plan as entries
 
