@@ -26,7 +26,7 @@ from evaluate.predictions import read_predictions, write_predictions
 from evaluate.testset import TestSet, read_test_set
 from weights.files import WeightFile
 from weights.untrained import enliven
-from zoo import compiling, engines, export
+from zoo import compiling, engines, export, sessions
 from zoo.card import VIEWS, Attention, Checkpoints, Member, Metadata, System, Views
 from zoo.engines import check, choose, installed, prepare
 from zoo.errors import MachineError, MelanomaZooError
@@ -219,6 +219,21 @@ def test_forms_are_written_by_one_process_at_a_time(tmp_path: Path) -> None:
         assert not list(tmp_path.glob("*.blob"))
     thread.join(60)
     assert list(tmp_path.glob("*.blob"))
+
+
+def test_a_process_that_never_lets_go_of_a_form_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installed("openvino"):
+        pytest.skip("needs the extra openvino")
+    from filelock import FileLock
+
+    model = export.export(alive(TINY), TINY).model
+    OpenVino(model, 1, folder=tmp_path)
+    (lock,) = tmp_path.glob("*.lock")
+    monkeypatch.setattr(sessions, "_KEPT_S", 0.2)
+    with FileLock(lock), pytest.raises(ValueError, match=r"another process has kept .*\.lock for 0.2 s"):
+        OpenVino(model, 1, folder=tmp_path)
 
 
 @pytest.mark.parametrize("usual", [1, 2, 5])

@@ -293,8 +293,9 @@ def test_only_what_is_wrong_with_the_process_ends_it(
     ]
     came = list(finished(Computed(unit=unit, error=RuntimeError(said)) for said in ours))
     assert [each.failure is not None for each in came] == [True] * len(ours)
-    with pytest.raises(RuntimeError, match="unspecified launch failure"):
-        list(finished([Computed(unit=unit, error=RuntimeError("CUDA error: unspecified launch failure"))]))
+    for said in ("unspecified launch failure", "CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"):
+        with pytest.raises(RuntimeError, match=said):
+            list(finished([Computed(unit=unit, error=RuntimeError(f"CUDA error: {said}"))]))
 
 
 def test_a_store_that_cannot_be_reached_is_the_failure_of_a_unit(

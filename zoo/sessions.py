@@ -21,6 +21,9 @@ from zoo.errors import MachineError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_KEPT_S = 900
+"""How long another process is waited for that compiles the same model; minutes are usual on a busy machine."""
+
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate", "out of memory", "allocate memory")
 
 
@@ -166,11 +169,16 @@ def _alone(folder: Path | None, model: bytes) -> Iterator[None]:
     if folder is None:
         yield
         return
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     lock = FileLock(folder / f"{sha256(model).hexdigest()[:16]}.lock")
     try:
-        lock.acquire()
+        lock.acquire(timeout=_KEPT_S)
+    except Timeout as error:
+        raise TimeoutError(
+            f"another process has kept {lock.lock_file} for {_KEPT_S} s; end that process, "
+            "or name another folder with MELANOMA_ZOO_CACHE"
+        ) from error
     except (OSError, NotImplementedError):  # A file system without locks.
         yield
         return

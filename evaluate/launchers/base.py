@@ -21,6 +21,8 @@ from zoo.errors import InputError, MachineError, MelanomaZooError, UsageError
 from zoo.runtime import Device, Precision, check
 
 _STICKY = (
+    "cublas_status_execution_failed",
+    "cublas_status_internal_error",
     "device-side assert",
     "hardware stack error",
     "illegal instruction",
@@ -34,7 +36,7 @@ _STICKY = (
     "unspecified launch failure",
 )
 """Errors of CUDA that leave the process in an inconsistent state: "the process must be terminated and relaunched"
-(CUDA runtime API, cudaError)."""
+(CUDA runtime API, cudaError); and what cuBLAS makes of such an error that it meets first."""
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +143,7 @@ def other_code(theirs: str) -> MachineError:
     """
     return MachineError(
         f"{theirs} has another version of melanoma-zoo (here {zoo.__version__}) or of a package that decides "
-        "results (numpy, OpenCV, timm, torch, or those of the engine); install the same on all nodes"
+        "results (numpy, OpenCV, Pillow, simplejpeg, timm, torch, or those of the engine); install the same on all nodes"
     )
 
 

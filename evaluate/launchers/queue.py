@@ -14,7 +14,12 @@ RETRIES = 2
 """How often a unit is begun again after its process died, unless told otherwise."""
 
 _UNITS_IN_VAIN = 10
-"""When so many units in a row would have been given up with none done between, all others would be too."""
+"""When so many units in a row would have been given up with none done between, most likely all others would be."""
+
+_MEND = (
+    "where there is too little memory, take a smaller --batch-size, fewer processes at a time, or --members without "
+    "those that need most"
+)
 
 
 class Queue:
@@ -126,10 +131,7 @@ class Queue:
             self._again.append((suspect,))
             return []
         times = self._deaths[suspect.name]
-        message = (
-            f"the process that computed it {why}, {f'{times} times' if times > 1 else 'once'}; if it needs more "
-            "memory than there is, take a smaller --batch-size or fewer processes at a time"
-        )
+        message = f"the process that computed it {why}, {f'{times} times' if times > 1 else 'once'}; {_MEND}"
         return [Finished(name=suspect.name, failure=Failure(message=message, exit_code=4))]
 
     def _another_in_vain(self, why: str) -> None:
@@ -137,5 +139,5 @@ class Queue:
         self._in_vain += 1
         if self._ahead is not None and self._in_vain > max(_UNITS_IN_VAIN, self._ahead) * (self.retries + 1):
             raise MachineError(
-                f"{self._in_vain} processes in a row computed nothing: the last {why}; what was finished is kept"
+                f"{self._in_vain} processes in a row computed nothing: the last {why}; what was finished is kept; {_MEND}"
             )

@@ -168,7 +168,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
                 if each.result is not None and not each.kept:
                     # The others would be computed for nothing too.
                     unwritten = MachineError(f"{self.store.location}: cannot be written from a node; name a folder "
-                                             "that all nodes see with --results")  # fmt: skip
+                                             "that all nodes see with --results or MELANOMA_ZOO_CACHE")  # fmt: skip
                     why = each.failure or failure(unwritten)
                     return [*failed, *(Finished(name=name, failure=why) for name in left)]
                 del left[each.name]
