@@ -33,10 +33,10 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.dev
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cog --check README.md
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cog --check README.md docs/cards.md
 
 readme: $(VENV)/.dev
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cog -r README.md
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cog -r README.md docs/cards.md
 
 check: lint types docs test
 

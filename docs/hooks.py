@@ -1,10 +1,11 @@
-"""Pages that mkdocs makes from the code: the card reference, and pages of the navigation that are there."""
+"""What pages are made of by code: the card reference, and for mkdocs the pages that no entry of the navigation names."""
 
 from __future__ import annotations
 
 import re
 import sys
 from importlib import import_module
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,8 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Puts the card reference where a page asks for it."""
-    # A site has the pages of this folder only; what is outside is named instead.
-    markdown = re.sub(r"\[([^\]]+)\]\(\.\./([^)#]+)[^)]*\)", r"\1 (`\2` of the repository)", markdown)
-    if "<!-- card reference -->" not in markdown:
-        return markdown
-    return markdown.replace("<!-- card reference -->", card_reference())
+    """Names what is outside of this folder instead of linking it: a site has the pages of this folder only."""
+    return re.sub(r"\[([^\]]+)\]\(\.\./([^)#]+)[^)]*\)", r"\1 (`\2` of the repository)", markdown)
 
 
 def card_reference() -> str:
@@ -72,11 +69,11 @@ def _attributes(docstring: str) -> dict[str, str]:
     found: dict[str, str] = {}
     name = ""
     inside = False
-    for line in docstring.splitlines():
+    for line in cleandoc(docstring).splitlines():
         text = line.strip()
         if text == "Attributes:":
             inside = True
-        elif inside and line.startswith(" " * 12) and name:
+        elif inside and line.startswith(" " * 8) and name:
             found[name] += f" {text}"
         elif inside and text and ":" in text:
             name, _, meaning = text.partition(":")
