@@ -17,6 +17,7 @@ import cli
 import weights
 import zoo
 from evaluate.labels import COLUMNS
+from evaluate.protocols import PROTOCOLS
 from zoo.errors import CheckpointError
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +51,13 @@ def test_command_lines_have_their_options(line: str) -> None:
         command = command.commands[name]
     known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
     assert {word for word in words if word.startswith("--")} <= known | {"--help"}
+
+
+def test_every_figure_of_a_protocol_is_explained() -> None:
+    text = (ROOT / "docs" / "columns.md").read_text(encoding="utf-8")
+    named = [line.split("|")[1] for line in text.splitlines() if line.startswith("| ")]
+    titles = {column.title for protocol in PROTOCOLS.values() for column in protocol.columns}
+    assert not [title for title in titles if not any(title in cell for cell in named)]
 
 
 @pytest.mark.parametrize("page", PAGES)

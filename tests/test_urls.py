@@ -15,11 +15,13 @@ from evaluate.images import ImageError, read
 from evaluate.jobs import untrained
 from evaluate.launchers.local import Local
 from evaluate.launchers.processes import Processes
+from evaluate.lesions import Disagreement, Disagreements
 from evaluate.predict import predict
 from evaluate.predictions import write_predictions
 from evaluate.stores import Store
 from evaluate.tables import read_csv
 from evaluate.testset import TestSet, read_test_set
+from reports.thumbnails import with_thumbnails
 from zoo.card import System
 from zoo.errors import InputError, MachineError, UsageError
 from zoo.urls import files, place
@@ -188,3 +190,12 @@ def test_errors_that_packages_have_of_their_own_are_one_line_too(monkeypatch: py
         InputError, match=r"a\.csv: cannot be read as a CSV table: Unable to locate credentials"
     ):
         read_csv(place("s3://bucket/set/a.csv"), ())
+
+
+def test_pictures_of_lesions_come_from_a_url_too(bucket: str) -> None:
+    lesion = Disagreement(
+        image="I_000", melanoma=True, diagnosis="", scores=(0.1, 0.9), ranks=(0.1, 0.9), spread=0.8
+    )
+    shown = Disagreements(systems=("a", "b"), titles=("A", "B"), lesions=(lesion,))
+    (found,) = with_thumbnails(shown, f"{bucket}/set").lesions
+    assert found.thumbnail.startswith("data:image/jpeg;base64,")
