@@ -165,7 +165,7 @@ def fetched_weights() -> Path | None:
 
 
 def state(name: str, where: Path | None = None) -> State:
-    """What is there of a set; every file is read and checked.
+    """What is there of a set: files of known checksums are read and checked, of a collection images are counted.
 
     Args:
         name: The set.

@@ -20,7 +20,7 @@ def data() -> None:
 def data_list(as_json: bool) -> None:
     """List what can be fetched, what of it is here, and its size, origin and licence.
 
-    Every file that is here is read and checked.
+    Files of known checksums are read and checked; of PROVE-AI the images are counted.
 
     \b
     Example: melanoma-zoo data list

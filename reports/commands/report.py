@@ -55,7 +55,7 @@ def report(
 ) -> None:  # fmt: skip
     """Show RECORDS (record.json, or the folder it is in) in another form; several make a leaderboard.
 
-    Nothing is computed: neither networks nor a GPU are needed, and every number is the record's.
+    Neither networks nor a GPU are needed, and every number is the record's; --against tests two records against each other.
 
     \b
     Examples:
