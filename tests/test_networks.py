@@ -99,8 +99,9 @@ def test_gem_replaces_the_pooling() -> None:
     network = assemble(changed(pool="gem"))
     assert network.state_dict()["backbone.global_pool.p"].tolist() == [3.0]
     assert network(IMAGES).shape == (3, 2)
-    network(IMAGES).sum().backward()
-    assert network.backbone.global_pool.p.grad.abs() > 0
+    # Of a map of a single pixel the exponent changes nothing but the rounding.
+    network(torch.rand(2, 3, 96, 96)).sum().backward()
+    assert network.backbone.global_pool.p.grad.abs() > 1e-4
 
 
 @settings(deadline=None, max_examples=30)
