@@ -12,7 +12,7 @@ from benchmarks import nvml
 from benchmarks.cells import Cell
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
-from benchmarks.samples import CHOICE, NEEDED, NOISY, Summary, flags, summarise
+from benchmarks.samples import CHOICE, NEEDED, NOISY, Scatter, Summary, flags, summarise
 
 RANDOM, OWN = "random", "the file's own"
 """What the weights of a network are: random, unless its card names a file that holds all of it."""
@@ -24,16 +24,22 @@ Answer = Mapping[str, Any]
 """Of a worker: `{"result": ...}` or `{"error": reason}`."""
 
 
-def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
-    """A row with its times. Rounds that failed do not count, nor those of a larger batch than fitted in all."""
-    readings = [each["result"] for each in answers if "result" in each]
+def timed(row: Row, cell: Cell, answers: Sequence[Answer], machine: Scatter = Scatter()) -> Row:  # noqa: B008
+    """A row with its times. Rounds that failed do not count, nor those of a larger batch than fitted in all.
+
+    Args:
+        row: Without them.
+        cell: What was measured.
+        answers: Of each round.
+        machine: How far rounds lie apart on this machine, by those of all rows like this one.
+    """
     errors = list(dict.fromkeys(each["error"] for each in answers if "error" in each))
+    readings = _counted(answers)
     if not readings:
         return replace(row, error=errors[0] if errors else "not measured")
-    batch = min(each["batch"] for each in readings)
-    readings = [each for each in readings if each["batch"] == batch]
+    batch = readings[0]["batch"]
     cycle = _cycle(cell, batch)
-    found = summarise([per_pass(each, each["samples_ms"]) for each in readings], cycle=cycle)
+    found = _summary(cell, readings)
     device_ms = [per_pass(each, each["device_ms"]) for each in readings if each["device_ms"]]
     lesion = cell.kind == "protocol"
     return replace(
@@ -47,8 +53,8 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         samples=found.samples,
         rounds=len(readings),
         iqr=found.iqr,
-        between_rounds=found.rounds,
-        spread=max(found.spread, CHOICE) if row.sweep else found.spread,
+        between_rounds=found.scatter.of_means,
+        spread=max(found.iqr, found.scatter.of_repeats, machine.of_repeats, CHOICE if row.sweep else 0.0),
         load_ms=statistics.median(each["load_ms"] for each in readings),
         first_ms=statistics.median(each["first_ms"] for each in readings),
         flags=(*_flags(cell, found, readings, batch), *_fewer(len(readings), len(answers), errors)),
@@ -56,6 +62,24 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer]) -> Row:
         gpu=nvml.together([each["gpu"] for each in readings]),
         settings=all_of([each["settings"] for each in readings]),
     )
+
+
+def scatter(cell: Cell, answers: Sequence[Answer]) -> Scatter:
+    """How far the rounds of a row lie apart."""
+    readings = _counted(answers)
+    return _summary(cell, readings).scatter if readings else Scatter()
+
+
+def _counted(answers: Sequence[Answer]) -> list[Mapping[str, Any]]:
+    """The readings that count."""
+    readings = [each["result"] for each in answers if "result" in each]
+    batch = min((each["batch"] for each in readings), default=None)
+    return [each for each in readings if each["batch"] == batch]
+
+
+def _summary(cell: Cell, readings: Sequence[Mapping[str, Any]]) -> Summary:
+    samples = [per_pass(each, each["samples_ms"]) for each in readings]
+    return summarise(samples, cycle=_cycle(cell, readings[0]["batch"]))
 
 
 def all_of(settings: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -93,7 +117,7 @@ def _flags(cell: Cell, found: Summary, readings: Sequence[Mapping[str, Any]], ba
     gpu = nvml.together([each["gpu"] for each in readings])
     others = [each["others"] for each in readings if each["others"] is not None]
     return flags(
-        found.spread,
+        found.iqr,
         quick=cell.rules.quick,
         settled=all(each["settled"] for each in readings),
         others=max(others, default=None),

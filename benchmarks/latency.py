@@ -108,12 +108,12 @@ def _latency(answer: worker.Answer, device: str) -> Latency:
     found = summarise([reading["samples_ms"]])
     return Latency(
         median_ms=found.typical,
-        spread=found.spread,
+        spread=found.iqr,
         samples_ms=tuple(reading["samples_ms"]),
         first_ms=reading["first_ms"],
         load_ms=reading["load_ms"],
         flags=flags(
-            found.spread,
+            found.iqr,
             quick=True,
             settled=reading["settled"],
             others=reading["others"],

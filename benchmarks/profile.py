@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
-from benchmarks import figures, sweep
+from benchmarks import figures, sweep, worker
 from benchmarks.cells import Cell, Variant
 from benchmarks.lines import (
     Line,
@@ -22,9 +23,13 @@ from benchmarks.lines import (
     sweeps,
 )
 from benchmarks.results import Ceiling, Row
+from benchmarks.samples import Scatter, pooled
 from benchmarks.sweep import Sweep, Turn
 from benchmarks.taking import Taker
 from benchmarks.timing import interleaved
+
+Alike = tuple[str, str, int]
+"""Scenario, device and threads: rows that agree in them scatter as far as each other."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -58,10 +63,11 @@ def profile(
     used = [_as_used(line, options, taker) for line in working]
     for cell in _each("memory, energy, accuracy", _distinct(passes(used, options), taker), step):
         taker.take(cell)
-    rows = [_row(line, options, taker, ceilings) for line in asked]
+    machine = _scatters([*asked, *wholes], options, taker)
+    rows = [_row(line, options, taker, ceilings, machine) for line in asked]
     sums = _sums(targets, rows, options)
     protocols = [
-        figures.whole(_timed(line, options, taker), total) if line in wholes else total
+        figures.whole(_timed(line, options, taker, machine), total) if line in wholes else total
         for line, total in sums
     ]
     return [*rows, *protocols], list(ceilings.values()), raw_samples([*asked, *wholes], options, taker)
@@ -163,9 +169,11 @@ def _take_rounds(
     return wholes
 
 
-def _row(line: Line, options: Options, taker: Taker, ceilings: dict[Variant, Ceiling]) -> Row:
+def _row(
+    line: Line, options: Options, taker: Taker, ceilings: dict[Variant, Ceiling], machine: Mapping[Alike, Scatter]
+) -> Row:  # fmt: skip
     assert line.network is not None
-    row = _timed(line, options, taker)
+    row = _timed(line, options, taker, machine)
     if row.error:
         return row
     cell = _as_used(line, options, taker).cell
@@ -186,9 +194,28 @@ def _as_used(line: Line, options: Options, taker: Taker) -> Line:
     return replace(line, cell=replace(line.cell, batch=batch)) if batch else line
 
 
-def _timed(line: Line, options: Options, taker: Taker) -> Row:
-    answers = [taker.take(line.cell, turn) for turn in range(options.rules.rounds)]
-    return figures.timed(line.row, line.cell, answers)
+def _timed(
+    line: Line, options: Options, taker: Taker, machine: Mapping[Alike, Scatter] = MappingProxyType({})
+) -> Row:  # fmt: skip
+    known = machine.get(_alike(line), Scatter())
+    return figures.timed(line.row, line.cell, _answers(line, options, taker), known)
+
+
+def _answers(line: Line, options: Options, taker: Taker) -> list[worker.Answer]:
+    return [taker.take(line.cell, turn) for turn in range(options.rules.rounds)]
+
+
+def _scatters(asked: Iterable[Line], options: Options, taker: Taker) -> dict[Alike, Scatter]:
+    """How far rounds lie apart on this machine: those of a single row are too few to tell."""
+    found: dict[Alike, dict[str, Scatter]] = {}
+    for line in asked:
+        one = figures.scatter(line.cell, _answers(line, options, taker))
+        found.setdefault(_alike(line), {})[taker.name(line.cell)] = one
+    return {alike: pooled(list(each.values())) for alike, each in found.items()}
+
+
+def _alike(line: Line) -> Alike:
+    return line.cell.kind, line.cell.variant.device, line.cell.variant.threads
 
 
 def _sums(targets: Sequence[Target], rows: Sequence[Row], options: Options) -> list[tuple[Line, Row]]:

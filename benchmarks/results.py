@@ -162,8 +162,11 @@ class Row:
         samples: Samples that it rests on.
         rounds: Fresh processes that they come from; where fewer than were asked for, a flag says so.
         iqr: Interquartile range of the samples / median.
-        between_rounds: How far a repeat may lie from `ms`, by the scatter of the rounds' own (95%) / `ms`.
-        spread: The larger of both, and at least 3% where a sweep chose the batch: how far a repeat may lie from it.
+        between_rounds: How far another row of the run may lie from `ms` that is as fast, by the scatter of the rounds' own
+            (95%) / `ms`.
+        spread: How far a repeat of the run may lie from `ms` (95%): the largest of `iqr`, of what the scatter of the
+            row's own rounds lets expect, of what that of all rows lets expect that agree in scenario, device and
+            threads, and of 3% where a sweep chose the batch.
         load_ms: Building the network and moving it to the device, median of the rounds.
         first_ms: The first pass, median of the rounds.
         gflops: Thousand millions of FLOP/s that it reached, two per counted multiply-accumulate.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOISY, INVALID = 0.10, 0.25
-"""Spreads above which a figure is flagged."""
+"""Interquartile ranges / median above which a figure is flagged."""
 
 NEEDED = {90: 64, 99: 662}
 """Samples that a percentile needs (MLPerf inference, early stopping at 99% confidence)."""
@@ -20,6 +21,53 @@ BUSY = 0.05
 """Share of the processors this process may use that others may take before a figure is flagged."""
 
 
+@dataclass(frozen=True)
+class Scatter:
+    """How far figures of rounds lie apart that measure the same.
+
+    Attributes:
+        deviation: Their standard deviation, divided by the figure of all of them.
+        freedom: Its degrees of freedom; 0 where there is a single round, which says nothing.
+    """
+
+    deviation: float = 0.0
+    freedom: int = 0
+
+    @property
+    def of_means(self) -> float:
+        """Half the 95% interval of the difference between two means of as many rounds, as a share; 0 if unknown.
+
+        It holds for two figures of one run, whose rounds are shuffled among each other.
+
+        >>> round(Scatter(0.01, 2).of_means, 4)
+        0.0351
+        """
+        return self.of_repeats / math.sqrt(self.freedom + 1)
+
+    @property
+    def of_repeats(self) -> float:
+        """How far a repeat of the whole run may lie, as a share: the repeatability limit of ISO 5725-6; 0 if unknown.
+
+        That of single rounds, as if there were no further ones: what makes rounds differ on a shared machine
+        goes on for longer than a run, and does not average out in it.
+
+        >>> round(Scatter(0.01, 2).of_repeats, 4)
+        0.0609
+        """
+        return student(self.freedom) * math.sqrt(2) * self.deviation if self.freedom else 0.0
+
+
+def pooled(found: Sequence[Scatter]) -> Scatter:
+    """What several rows say of the scatter of rounds: a machine is as restless for one as for another (ISO 5725-2).
+
+    >>> pooled([Scatter(0.03, 2), Scatter(0.04, 2), Scatter()])
+    Scatter(deviation=0.035355339059327376, freedom=4)
+    """
+    freedom = sum(each.freedom for each in found)
+    squares = sum(each.freedom * each.deviation**2 for each in found)
+    return Scatter(math.sqrt(squares / freedom), freedom) if freedom else Scatter()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """What some samples say.
@@ -30,8 +78,7 @@ class Summary:
         p99: 99th percentile; likewise.
         samples: How many samples there are.
         iqr: Interquartile range of all samples, divided by their median; of a pipeline that of its whole cycles.
-        rounds: How far `typical` of a repeat may lie from it, judged by that of each round and divided by it;
-            0 where there is one round.
+        scatter: How far `typical` of the rounds lie apart.
     """
 
     typical: float
@@ -39,12 +86,7 @@ class Summary:
     p99: float | None
     samples: int
     iqr: float
-    rounds: float
-
-    @property
-    def spread(self) -> float:
-        """How far a repeat of the whole measurement may lie from it: the larger of both."""
-        return max(self.iqr, self.rounds)
+    scatter: Scatter
 
 
 def summarise(rounds: Sequence[Sequence[float]], *, cycle: int = 0) -> Summary:
@@ -57,24 +99,25 @@ def summarise(rounds: Sequence[Sequence[float]], *, cycle: int = 0) -> Summary:
             ask for: what counts is the total, and what scatters are whole cycles.
 
     >>> found = summarise([[10.0, 10.0, 10.0], [13.0, 14.0]])
-    >>> found.typical, found.iqr, round(found.rounds, 3), found.p90
-    (10.0, 0.3, 3.145, None)
+    >>> found.typical, found.iqr, round(found.scatter.deviation, 4), found.p90
+    (10.0, 0.3, 0.2475, None)
     >>> found = summarise([[2.0, 14.0, 2.0, 14.0], [14.0, 2.0]], cycle=2)
-    >>> found.typical, found.iqr, found.rounds
-    (8.0, 0.0, 0.0)
+    >>> found.typical, found.iqr, found.scatter
+    (8.0, 0.0, Scatter(deviation=0.0, freedom=1))
     """
     centre = statistics.fmean if cycle else statistics.median
-    pooled = [sample for each in rounds for sample in each]
-    apart = [mean for each in rounds for mean in _cycles(each, cycle)] if cycle else pooled
+    samples = [sample for each in rounds for sample in each]
+    apart = [mean for each in rounds for mean in _cycles(each, cycle)] if cycle else samples
     low, high = (percentile(apart, 25), percentile(apart, 75))
-    typical = centre(pooled)
+    typical = centre(samples)
+    own = [centre(each) for each in rounds]
     return Summary(
         typical=typical,
-        p90=percentile(pooled, 90) if not cycle and len(pooled) >= NEEDED[90] else None,
-        p99=percentile(pooled, 99) if not cycle and len(pooled) >= NEEDED[99] else None,
-        samples=len(pooled),
+        p90=percentile(samples, 90) if not cycle and len(samples) >= NEEDED[90] else None,
+        p99=percentile(samples, 99) if not cycle and len(samples) >= NEEDED[99] else None,
+        samples=len(samples),
         iqr=(high - low) / statistics.median(apart),
-        rounds=repeat([centre(each) for each in rounds]) / typical,
+        scatter=Scatter(statistics.stdev(own) / typical, len(own) - 1) if len(own) > 1 else Scatter(),
     )
 
 
@@ -84,27 +127,28 @@ def _cycles(samples: Sequence[float], cycle: int) -> list[float]:
     return [statistics.fmean(samples[at : at + cycle]) for at in starts] or [statistics.fmean(samples)]
 
 
-def repeat(figures: Sequence[float]) -> float:
-    """How far a repeat may lie: half the 95% interval of the difference between two means of as many rounds.
+def student(freedom: int) -> float:
+    """97.5% quantile of Student's t; the package that has it need not be on a GPU machine.
 
-    Student's t: rounds of both are taken to scatter alike. The range of three medians would be too
-    narrow for that: one repeat in seven lies outside of it.
+    Beyond the table by an expansion that is within 0.01% there (Abramowitz and Stegun, 26.7.5).
 
-    Args:
-        figures: That of each round; nothing is said of a single one.
-
-    >>> round(repeat([100.0, 101.0, 102.0]), 2)
-    3.51
+    >>> student(2), round(student(16), 3)
+    (4.303, 2.12)
     """
-    rounds = len(figures)
-    if rounds < 2:
-        return 0.0
-    quantile = _T[min(rounds, len(_T) + 1) - 2]
-    return float(quantile * statistics.stdev(figures) * (2 / rounds) ** 0.5)
+    if freedom <= len(_T):
+        return _T[freedom - 1]
+    z = 1.959964
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return sum(term / float(freedom) ** power for power, term in enumerate(terms))
 
 
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5% quantiles of Student's t for 2, 3 … rounds; the package that has it need not be on a GPU machine."""
+"""For 1, 2, 3 … degrees of freedom."""
 
 
 def percentile(samples: Sequence[float], share: int) -> float:
@@ -119,7 +163,7 @@ def percentile(samples: Sequence[float], share: int) -> float:
 
 
 def flags(
-    spread: float,
+    iqr: float,
     *,
     quick: bool = False,
     settled: bool = True,
@@ -131,7 +175,7 @@ def flags(
     """What makes a figure doubtful, in words; the figure itself is never hidden.
 
     Args:
-        spread: Its spread.
+        iqr: Interquartile range of its samples / their median.
         quick: Whether it was a shortened measurement.
         settled: Whether the warm-up ended because times were steady.
         others: Share of the processors that this process may use that other processes took; None where unknown.
@@ -143,8 +187,8 @@ def flags(
     ('quick', 'invalid', 'busy', 'throttled: power cap')
     """
     found = ["quick"] if quick else []
-    if spread > NOISY:
-        found.append("invalid" if spread > INVALID else "noisy")
+    if iqr > NOISY:
+        found.append("invalid" if iqr > INVALID else "noisy")
     if not settled:
         found.append("not warm")
     if shared_gpu or (others is not None and others > BUSY):

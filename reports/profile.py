@@ -149,8 +149,9 @@ def _with_method(found: Sequence[Table], profile: Profile) -> list[Table]:
     method = [_QUICK] if profile.quick else []
     method.append(
         f"Each figure: {profile.rounds} fresh process{'es' * (profile.rounds > 1)}, in shuffled order, seed {profile.seed}; "
-        f"weights: {profile.weights}. Measured on {_machine(profile.machine)}{_clock(profile.clocks)}. Spread: interquartile range / median, or how far "
-        f"a repeat may lie by the rounds' own figures (95%) where that is larger; noisy above {NOISY:.0%}, invalid above {INVALID:.0%}. Busy: other "
+        f"weights: {profile.weights}. Measured on {_machine(profile.machine)}{_clock(profile.clocks)}. Spread: how far "
+        f"a repeat may lie (95%), by the scatter of the rounds, of this row and of all like it, or the interquartile range / median where that is "
+        f"larger; noisy: that range is above {NOISY:.0%}, invalid: above {INVALID:.0%}. Busy: other "
         f"processes took more than {BUSY:.0%} of the processors."
     )
     return [replace(each, notes=(*method, *each.notes)) if each is found[0] else each for each in found]

@@ -112,7 +112,7 @@ def ranked(profiles: Mapping[str, Profile]) -> list[Placed]:
         )
         for rows in groups.values()
         if len(rows) > 1
-        for place, row in places(rows)
+        for place, row in places(rows, several=len(profiles) > 1)
     ]
 
 
@@ -190,8 +190,13 @@ def ranking(profiles: Mapping[str, Profile]) -> list[Table]:
                     for each in found
                 ),
                 (
-                    "Networks share a place where their figures differ by no more than the larger of their spreads. Those "
-                    "with another GPU, cuDNN, instruction set, allocator, other images or another batch asked for are ranked apart.",
+                    "Networks share a place where their figures differ by no more than "
+                    + (
+                        "the larger of their spreads"
+                        if several
+                        else "the samples or the rounds of either scatter (95%)"
+                    )
+                    + ". Those with another GPU, cuDNN, instruction set, allocator, other images or another batch asked for are ranked apart.",
                 ),
                 align="llrl" + "l" * several + "r",
             )
@@ -221,24 +226,26 @@ def refuse_others(first: Machine, *others: Machine) -> None:
             )
 
 
-def places(rows: Sequence[Row]) -> list[tuple[int, Row]]:
+def places(rows: Sequence[Row], *, several: bool = False) -> list[tuple[int, Row]]:
     """Rows of one scenario and variant from fast to slow, with their places.
 
-    A row shares the place of the first that has it if their figures differ by no more than the
-    larger of both spreads.
+    A row shares the place of the first that has it if their figures differ by no more than the larger of what
+    both may be off by: of rows of `several` runs that is how far a repeat may lie.
     """
     falling = rows[0].scenario in PER_SECOND
     ordered = sorted(rows, key=lambda row: headline(row) or 0.0, reverse=falling)
     found: list[tuple[int, Row]] = []
     first, place = ordered[0], 1
     for index, row in enumerate(ordered, start=1):
-        if not agree([first, row]):
+        figures = [headline(each) or 0.0 for each in (first, row)]
+        off = max(_off(each, several) for each in (first, row))
+        if max(figures) - min(figures) > off * max(figures):
             first, place = row, index
         found.append((place, row))
     return found
 
 
-def agree(rows: Sequence[Row]) -> bool:
-    """Whether figures differ by no more than the largest of their spreads, as a share of the largest figure."""
-    figures = [headline(row) or 0.0 for row in rows]
-    return max(figures) - min(figures) <= max(row.spread or 0.0 for row in rows) * max(figures)
+def _off(row: Row, several: bool) -> float:
+    # The rounds of one run are shuffled: what wanders for longer than that falls on all of its rows alike.
+    own = max(row.iqr or 0.0, row.between_rounds or 0.0)
+    return (row.spread or 0.0) if several or not own else own

@@ -98,8 +98,8 @@ def repeats(profiles: Sequence[Profile]) -> render.Table:
     runs = [f"Run {number}" for number in range(1, len(profiles) + 1)]
     notes = [
         "Milliseconds, or images per second. Within: each repeat lies within the spread that run 1 stated, of its time per image; "
-        "where nothing but chance tells rounds apart, about 94 of 100 repeats do. E_n (ISO 13528): the difference of two runs / what "
-        "both of their spreads allow, the largest of all pairs; up to 1 they agree, which 98 of 100 pairs then do.",
+        "95 of 100 repeats do on a machine that wanders for hours, 99 where chance alone tells rounds apart (simulated). E_n (ISO "
+        "13528): the difference of two runs / what both of their spreads allow, the largest of all pairs; up to 1 they agree.",
     ]
     if moved := states(profiles):
         notes.append(

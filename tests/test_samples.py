@@ -16,6 +16,7 @@ from benchmarks.figures import (
     ceiling,
     pass_ms,
     per_pass,
+    scatter,
     summed,
     timed,
     whole,
@@ -26,9 +27,9 @@ from benchmarks.figures import (
 )
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
-from benchmarks.samples import flags, summarise
+from benchmarks.samples import Scatter, flags, pooled, student, summarise
 from benchmarks.timing import FULL, QUICK
-from reports.repeats import normalised_error
+from reports.repeats import normalised_error, repeated
 
 CELL = Cell(kind="latency", variant=Variant(), rules=FULL)
 ROW = Row(
@@ -51,7 +52,7 @@ def test_figures_of_a_known_sample() -> None:
     assert found.p90 == pytest.approx(900.1)
     assert found.p99 == pytest.approx(990.01)
     assert found.iqr == pytest.approx(499.5 / 500.5)
-    assert (found.samples, found.rounds) == (1000, 0.0)
+    assert (found.samples, found.scatter) == (1000, Scatter())
 
 
 @pytest.mark.parametrize(
@@ -65,18 +66,34 @@ def test_a_percentile_needs_its_samples(samples: int, p90: bool, p99: bool) -> N
 @given(st.lists(st.lists(st.floats(1, 1000), min_size=1, max_size=30), min_size=1, max_size=4))
 def test_figures_are_those_of_all_rounds_together(rounds: list[list[float]]) -> None:
     found = summarise(rounds)
-    pooled = np.concatenate(rounds)
-    assert found.typical == pytest.approx(np.median(pooled))
-    low, high = np.quantile(pooled, [0.25, 0.75])
-    assert found.iqr == pytest.approx((high - low) / np.median(pooled))
+    every = np.concatenate(rounds)
+    assert found.typical == pytest.approx(np.median(every))
+    low, high = np.quantile(every, [0.25, 0.75])
+    assert found.iqr == pytest.approx((high - low) / np.median(every))
     medians = [np.median(each) for each in rounds]
-    apart = 0.0
-    if len(rounds) > 1:
-        # Half the interval of a difference of two means, by the standard library of statistics.
-        scale = np.std(medians, ddof=1) * np.sqrt(2 / len(medians))
-        apart = stats.t.ppf(0.975, df=len(medians) - 1) * scale
-    assert found.rounds == pytest.approx(apart / np.median(pooled), rel=1e-3, abs=1e-12)
-    assert found.spread == max(found.iqr, found.rounds)
+    if len(rounds) == 1:
+        assert (found.scatter, found.scatter.of_means, found.scatter.of_repeats) == (Scatter(), 0.0, 0.0)
+        return
+    freedom = len(rounds) - 1
+    assert found.scatter.freedom == freedom
+    # Half the intervals of a difference of two means, and of two rounds, by the standard library of statistics.
+    limit = stats.t.ppf(0.975, df=freedom) * np.std(medians, ddof=1) * np.sqrt(2) / np.median(every)
+    assert found.scatter.of_repeats == pytest.approx(limit, rel=1e-3, abs=1e-12)
+    assert found.scatter.of_means == pytest.approx(limit / np.sqrt(len(rounds)), rel=1e-3, abs=1e-12)
+
+
+@pytest.mark.parametrize("freedom", [*range(1, 40), 100, 1000])
+def test_the_quantile_is_that_of_the_library(freedom: int) -> None:
+    assert student(freedom) == pytest.approx(stats.t.ppf(0.975, df=freedom), rel=1e-3)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 5)), min_size=1, max_size=6))
+def test_scatter_of_several_rows_weighs_each_by_what_it_knows(rows: list[tuple[float, int]]) -> None:
+    found = pooled([Scatter(*each) for each in rows])
+    assert found.freedom == sum(freedom for _, freedom in rows)
+    if found.freedom:
+        mean = np.average([deviation**2 for deviation, _ in rows], weights=[freedom for _, freedom in rows])
+        assert found.deviation == pytest.approx(np.sqrt(mean), abs=1e-9)
 
 
 def test_end_to_end_is_all_images_by_all_of_the_time() -> None:
@@ -106,26 +123,62 @@ def test_what_differs_between_the_files_of_a_cycle_is_no_noise() -> None:
     assert timed(ROW, cell, [reading(each, batch=8, images=8) for each in uneven]).flags == ("invalid",)
 
 
-def test_a_repeat_lies_within_the_spread_as_often_as_is_said() -> None:
-    """Of the figure itself, the median of all samples; each round has a level of its own."""
+def wandering(rng: np.random.Generator, exponent: float) -> np.ndarray:
+    """A machine's speed over the nine rounds of three runs: noise whose power falls with frequency, of deviation 1."""
+    frequencies = np.fft.rfftfreq(1024)
+    frequencies[0] = np.inf
+    parts = rng.normal(size=len(frequencies)) + 1j * rng.normal(size=len(frequencies))
+    series = np.fft.irfft(frequencies ** (-exponent / 2) * parts, 1024)
+    begin = rng.integers(0, 1015)
+    return (series / series.std())[begin : begin + 9]
+
+
+@pytest.mark.parametrize(
+    ("exponent", "own", "least", "most"),
+    [(0, 1.0, 0.98, 1.0), (1, 0.0, 0.92, 0.97), (1, 0.6, 0.97, 1.0), (2, 0.6, 0.97, 1.0)],
+    ids=["chance alone", "1/f alone", "1/f and chance", "a walk and chance"],
+)
+def test_a_repeat_lies_within_the_spread_as_often_as_is_said(
+    exponent: float, own: float, least: float, most: float
+) -> None:
+    """Two networks in three runs of three rounds, on a machine that wanders, with chance of each round's own."""
     rng = np.random.default_rng(0)
-    levels = rng.normal(100.0, 5.0, (3000, 2, 3, 1))
-    runs = levels + rng.normal(0.0, 0.5, (3000, 2, 3, 5))
-    outside, apart = [], []
-    for first, second in runs:
-        one, other = (summarise([list(each) for each in run]) for run in (first, second))
-        outside.append(abs(one.typical - other.typical) > one.rounds * one.typical)
-        rows = (replace(ROW, ms=each.typical, spread=each.rounds) for each in (one, other))
-        apart.append((normalised_error(*rows) or 0.0) > 1)
-    assert 0.03 < np.mean(outside) < 0.08
-    assert 0.01 < np.mean(apart) < 0.03
+    within, agree = [], []
+    for _ in range(500):
+        host = wandering(rng, exponent) if exponent else np.zeros(9)
+        levels = np.sqrt(1 - own**2) * host + own * rng.normal(size=(2, 9))
+        runs = (100 * (1 + 0.05 * levels)).reshape(2, 3, 3, 1)
+        machine = pooled([summarise(network[0]).scatter for network in runs])
+        for network in runs:
+            first, *others = (
+                timed(ROW, CELL, [reading(list(each)) for each in run], machine) for run in network
+            )
+            within += [repeated(first, other) for other in others]
+            agree += [(normalised_error(first, other) or 0.0) <= 1 for other in others]
+    assert least < np.mean(within) < most
+    assert np.mean(agree) > 0.95
+
+
+def test_a_row_whose_rounds_happen_to_be_alike_is_no_surer_than_the_machine() -> None:
+    alike = [reading([10.0]), reading([10.0]), reading([10.0])]
+    apart = [reading([10.0]), reading([11.0]), reading([12.0])]
+    assert timed(ROW, CELL, alike).spread == 0.0
+    machine = pooled([scatter(CELL, alike), scatter(CELL, apart)])
+    assert machine == Scatter(pytest.approx(1 / 11 / np.sqrt(2)), 4)
+    assert timed(ROW, CELL, alike, machine).spread == pytest.approx(2.776 / 11)
+    assert timed(ROW, CELL, apart, machine).spread == pytest.approx(4.303 * np.sqrt(2) / 11), (
+        "its own is wider"
+    )
+    assert timed(ROW, CELL, alike[:1], machine).spread == pytest.approx(2.776 / 11), (
+        "that of a single round too"
+    )
 
 
 @pytest.mark.parametrize(
     ("condition", "flag"),
     [
-        ({"spread": 0.11}, "noisy"),
-        ({"spread": 0.26}, "invalid"),
+        ({"iqr": 0.11}, "noisy"),
+        ({"iqr": 0.26}, "invalid"),
         ({"quick": True}, "quick"),
         ({"settled": False}, "not warm"),
         ({"others": 0.06}, "busy"),
@@ -135,7 +188,7 @@ def test_a_repeat_lies_within_the_spread_as_often_as_is_said() -> None:
     ],
 )
 def test_each_condition_has_its_flag(condition: dict[str, object], flag: str) -> None:
-    quiet = {"spread": 0.09, "others": 0.04, "batch": (8, 8)}
+    quiet = {"iqr": 0.09, "others": 0.04, "batch": (8, 8)}
     assert flags(**quiet) == ()  # type: ignore[arg-type]
     assert flags(**{**quiet, **condition}) == (flag,)  # type: ignore[arg-type]
 
@@ -149,7 +202,8 @@ def test_a_row_has_the_figures_and_flags_of_its_rounds() -> None:
     row = timed(ROW, CELL, rounds)
     assert (row.ms, row.images_per_s, row.samples, row.rounds) == (10.0, 100.0, 6, 3)
     assert (row.load_ms, row.first_ms) == (100.0, 50.0)
-    assert row.between_rounds == row.spread == pytest.approx(4.303 * 10 / 3**0.5 * (2 / 3) ** 0.5 / 10)
+    assert row.between_rounds == pytest.approx(4.303 * 10 / 3**0.5 * (2 / 3) ** 0.5 / 10)
+    assert row.spread == pytest.approx(4.303 * 10 / 3**0.5 * 2**0.5 / 10)
     assert row.flags == ("invalid", "busy")
     assert row.p90_ms is None
     assert row.reasons["p90_ms"] == "needs 64 samples, not 6"

@@ -178,12 +178,12 @@ def test_the_worker_answers_with_one_line_each_whatever_libraries_print() -> Non
 def test_spread_and_flags_follow_the_quartiles(samples: list[float]) -> None:
     found = summarise([samples])
     assert min(samples) <= found.typical <= max(samples)
-    said = flags(found.spread)
-    assert said == (("invalid",) if found.spread > 0.25 else ("noisy",) if found.spread > 0.10 else ())
+    said = flags(found.iqr)
+    assert said == (("invalid",) if found.iqr > 0.25 else ("noisy",) if found.iqr > 0.10 else ())
 
 
 def test_steady_samples_have_no_spread() -> None:
     found = summarise([[2.0, 2.0, 2.0]])
-    assert (found.typical, found.spread, flags(found.spread, quick=True)) == (2.0, 0.0, ("quick",))
-    assert flags(summarise([[90.0, 100.0, 104.0]]).spread) == ()
-    assert flags(summarise([[85.0, 100.0, 108.0]]).spread) == ("noisy",)
+    assert (found.typical, found.iqr, flags(found.iqr, quick=True)) == (2.0, 0.0, ("quick",))
+    assert flags(summarise([[90.0, 100.0, 104.0]]).iqr) == ()
+    assert flags(summarise([[85.0, 100.0, 108.0]]).iqr) == ("noisy",)
