@@ -57,7 +57,11 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer], machine: Scatter = Sc
         spread=max(found.iqr, found.scatter.of_repeats, machine.of_repeats, CHOICE if row.sweep else 0.0),
         load_ms=statistics.median(each["load_ms"] for each in readings),
         first_ms=statistics.median(each["first_ms"] for each in readings),
-        flags=(*_flags(cell, found, readings, batch), *_fewer(len(readings), len(answers), errors)),
+        flags=(
+            *_flags(cell, found, readings, batch),
+            *_fewer(len(readings), len(answers), errors),
+            *([] if all(each.get("finite", True) for each in readings) else [NO_NUMBERS]),
+        ),
         reasons={**row.reasons, **_missing(found, cycle)},
         gpu=nvml.together([each["gpu"] for each in readings]),
         settings=all_of([each["settings"] for each in readings]),
@@ -206,8 +210,8 @@ def with_drift(row: Row, answer: Answer, *, made_up: bool = False, weights: str 
         return replace(row, reasons={**row.reasons, "drift": answer["error"]})
     reading = answer["result"]
     if "reason" in reading:
-        flagged = (NO_NUMBERS,) if reading["broken"] else ()
-        return replace(row, flags=(*row.flags, *flagged), reasons={**row.reasons, "drift": reading["reason"]})
+        flagged = dict.fromkeys([*row.flags, *([NO_NUMBERS] if reading["broken"] else [])])
+        return replace(row, flags=tuple(flagged), reasons={**row.reasons, "drift": reading["reason"]})
     files = "made-up JPEG files" if made_up else "real images"
     kind = files if reading["files"] else "images of random pixels"
     return replace(row, drift=reading["drift"], drift_on=f"{reading['images']} {kind}, {weights} weights")

@@ -27,7 +27,8 @@ def measure(fields: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         `samples_ms` (one step each), `device_ms` (the same on the GPU's own clock), `images` per step,
         `batch` as it fitted, `load_ms`, `first_ms` (the first step, which is not among the samples),
-        `warm_steps`, `settled`, `others` (share of the processors that other processes took),
+        `warm_steps`, `settled`, `others` (share of the processors that other processes took), `finite` (whether
+        outputs are numbers; of a whole protocol its members say it),
         `gpu` (clocks, temperature, reasons for slowing down), `peak_rss` and `settings`.
     """
     cell = from_fields(fields)
@@ -54,6 +55,7 @@ def _round(subject: Subject, batch: int) -> dict[str, Any]:
         with Watch(subject.device) as watch:
             samples = sample(block, rules)
         share = others.share()
+        outputs = step()
     return {
         "samples_ms": samples,
         "device_ms": [start.elapsed_time(end) for start, end in events],
@@ -62,6 +64,7 @@ def _round(subject: Subject, batch: int) -> dict[str, Any]:
         "warm_steps": warm_steps,
         "settled": settled,
         "others": share,
+        "finite": not isinstance(outputs, Tensor) or bool(outputs.isfinite().all()),
         "gpu": watch.seen(),
         "peak_rss": peak_rss(),
     }

@@ -20,10 +20,13 @@ from benchmarks import ceilings, energy, memory, nvml, rapl, worker
 from benchmarks import others as others_module
 from benchmarks.cells import HOMES, Cell, Variant
 from benchmarks.drift import measure as drift
+from benchmarks.figures import NO_NUMBERS, timed
 from benchmarks.lines import Line, Options, Target, ceiling_cells
 from benchmarks.memory import peak_rss
 from benchmarks.nvml import Gpu, Unavailable, Watch, together
 from benchmarks.others import Others
+from benchmarks.results import Row
+from benchmarks.stopwatch import measure as time_of
 from benchmarks.subject import Subject, autocast, backing_off, prepare, tune_allocator
 from benchmarks.timing import QUICK
 from benchmarks.traffic import traffic_bytes
@@ -506,6 +509,26 @@ def test_outputs_that_are_no_numbers_have_a_reason_and_no_drift(
     wanted = replace(variant, precision=precision).label
     reason = f"outputs are no numbers (NaN or infinite) in {wanted}"
     assert found == {"reason": reason, "broken": True, "images": 8, "files": False}
+
+
+ROW = Row(
+    system="a", title="A", scenario="latency", device="cpu", precision="fp32", memory_format="contiguous",
+    threads=1, compiled=False,
+)  # fmt: skip
+
+
+def test_times_of_outputs_that_are_no_numbers_are_flagged_in_any_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in fp32, contiguous, eager, which has no accuracy of its own."""
+    (tmp_path / "no_output.py").write_text(OVERFLOWS.format(rows="[1.0, float('inf')]"))
+    (tmp_path / "some_output.py").write_text(OVERFLOWS.format(rows="[1.0, 1.0]"))
+    monkeypatch.syspath_prepend(tmp_path)
+    variant = Variant(threads=torch.get_num_threads())
+    for builder, flagged in (("no_output:huge", True), ("some_output:huge", False)):
+        cell = Cell(kind="latency", members=(MEMBER,), builder=builder, variant=variant, rules=QUICK)
+        row = timed(ROW, cell, [{"result": time_of(cell.fields())}])
+        assert (NO_NUMBERS in row.flags) == flagged
 
 
 def linear(member: Any) -> nn.Module:
