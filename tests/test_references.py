@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -196,23 +197,45 @@ def test_code_in_an_exported_file_never_runs(files: Path, tmp_path: Path) -> Non
         return text.replace("torch.ops.aten.relu.default", "torch.hub.load").encode() if name.endswith("model.json") else None  # fmt: skip
 
     def evaluate(name: str, content: bytes) -> bytes | None:
-        import re
-
-        text = content.decode(errors="ignore")
-        evil = f"__import__('pathlib').Path('{hit}').touch()"
-        return re.sub(r'"expr_str": "[^"]*"', f'"expr_str": "{evil}"', text).encode() if name.endswith("model.json") else None  # fmt: skip
+        return _evaluating(hit, content) if name.endswith("model.json") else None
 
     for number, change in enumerate((unpickle, call, evaluate)):
         planted = _replant(files / "small.pt2", tmp_path / f"evil{number}.pt2", change)
         with pytest.raises(CardError):
             zoo.card(reference(planted))
+    assert not hit.exists()
+
+
+def _evaluating(hit: Path, content: bytes) -> bytes:
+    evil = f"__import__('pathlib').Path('{hit}').touch()"
+    return re.sub(r'"expr_str": "[^"]*"', f'"expr_str": "{evil}"', content.decode()).encode()
+
+
+@pytest.mark.parametrize("place", ["constants/opaque_obj_0", "aotinductor/model/model.so", "aotinductor/model/model.wrapper_metadata.json"])  # fmt: skip
+def test_a_part_that_carries_code_is_refused(files: Path, tmp_path: Path, place: str) -> None:
+    planted = tmp_path / "evil.pt2"
+    with zipfile.ZipFile(_replant(files / "small.pt2", planted, lambda *_: None), "a") as archive:
+        archive.writestr(f"small/data/{place}", pickle.dumps(_Evil(tmp_path / "hit")))
+    with pytest.raises(CardError, match="needs code to be read"):
+        zoo.card(reference(planted))
+    assert not (tmp_path / "hit").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("first", ["model.json", "model.JSON", "model.anew"])
+def test_what_is_checked_is_what_is_read(files: Path, tmp_path: Path, first: str) -> None:
+    """torch takes the first of two parts of one name, in any letters, and programs of any ending."""
     with zipfile.ZipFile(files / "small.pt2") as old, zipfile.ZipFile(tmp_path / "evil.pt2", "w") as new:
         for item in old.infolist():
-            new.writestr(item.filename, old.read(item))
-        new.writestr("small/data/constants/opaque_obj_0", pickle.dumps(_Evil(hit)))
+            content = old.read(item)
+            if item.filename.endswith("/model.json"):
+                new.writestr(f"small/models/{first}", _evaluating(tmp_path / "hit", content))
+                if first == "model.anew":
+                    continue
+            new.writestr(item.filename, content)
     with pytest.raises(CardError, match="needs code to be read"):
         zoo.card(reference(tmp_path / "evil.pt2"))
-    assert not hit.exists()
+    assert not (tmp_path / "hit").exists()
 
 
 # --- timm
