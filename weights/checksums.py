@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -116,18 +116,13 @@ def verify(
         CheckpointError: There is no such folder.
         OSError: A file cannot be read.
     """
-    listed: dict[str, list[str]] = {}
-    for name in wanted.files:
-        listed.setdefault(PurePosixPath(name).name, []).append(name)
     ours = {name for name, entry in wanted.files.items() if system is None or entry.system == system.name}
     met: set[str] = set()
     paths = list(trained_files(folder))
     for done, path in enumerate(paths):
         step("reading files", done, len(paths))
         place = path.relative_to(folder).as_posix()
-        whole = path.absolute().as_posix()
-        names = [name for name in listed.get(path.name, ()) if whole.endswith(f"/{name}")]
-        name = max(names, key=len, default="")
+        name = listed_as(path, wanted.files)
         if name in ours:
             met.add(name)
             entry, found = wanted.files[name], sha256(path)
@@ -140,6 +135,16 @@ def verify(
     for name in wanted.files:
         if name in ours - met:
             yield Check(name=name, state="missing", entry=wanted.files[name])
+
+
+def listed_as(path: Path, names: Iterable[str]) -> str:
+    """The name, with the most folders, that the path of a file ends with; empty where there is none.
+
+    >>> listed_as(Path("/data/a/fold0.pth"), ["fold0.pth", "a/fold0.pth", "b/fold0.pth"])
+    'a/fold0.pth'
+    """
+    whole = path.absolute().as_posix()
+    return max((name for name in names if whole.endswith(f"/{name}")), key=len, default="")
 
 
 def pin(
