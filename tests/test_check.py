@@ -250,6 +250,7 @@ def test_new_pins_a_trained_file_and_it_runs_at_once(tmp_path: Path) -> None:
         (["My-Net"], "small letters"),
         (["net_x", "--classes", "9"], "say which is melanoma"),
         (["net_x", "--classes", "AK,NV"], "call melanoma MEL"),
+        (["net_x", "--classes", "9" * 5000, "--melanoma", "0"], "from 1 to 10000"),
         (["net_x", "--backbone", "resnet81"], "did you mean timm:resnet"),
     ],
 )

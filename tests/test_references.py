@@ -134,6 +134,12 @@ def test_probabilities_become_logits_with_the_same_softmax(files: Path) -> None:
         (",melanoma=1,interpolation=cubic", UsageError, "Invalid enum value"),
         (",melanoma=1,kind=rank", UsageError, "kind says nothing"),
         (",classes=NV+BKL+AK", UsageError, "must be MEL"),
+        (",classes=NV+MEL+MEL", UsageError, "two classes are 'MEL'"),
+        (",classes=NV++MEL", UsageError, "has no name"),
+        (",classes=10001,melanoma=1", UsageError, "not a whole number from 1 to 10000"),
+        (f",melanoma={'9' * 5000}", UsageError, "not a whole number from 0"),
+        (",melanoma=1,std=0", UsageError, "std above 0"),
+        (",melanoma=1,resize=10,keep_shape=true", UsageError, "resize = 10 is less than the input size 32"),
     ],
 )
 def test_what_does_not_fit_is_told(files: Path, options: str, error: type[Exception], said: str) -> None:
@@ -250,6 +256,14 @@ def test_timm_says_size_and_normalisation() -> None:
     assert "timm:resnet18" in zoo.systems("timm:resnet1*")
     with pytest.raises(UnknownNameError, match="did you mean timm:resnet18"):
         zoo.card("timm:resnet81")
+
+
+def test_every_model_of_timm_has_a_card() -> None:
+    for name in timm.list_models():
+        zoo.card(f"timm:{name}")
+    volo = zoo.card("timm:volo_d4_448")  # timm resizes to 389 pixels and adds a border
+    assert volo.members[0].preprocess.resize == 448
+    assert "resize" in [each.about for each in volo.assumptions]
 
 
 @pytest.mark.parametrize("name", ["timm:test_vit,size=64,classes=9,melanoma=6", "timm:test_resnet,classes=1"])
