@@ -345,6 +345,37 @@ def test_a_file_goes_all_the_way(files: Path, photos: Path, tmp_path: Path, kind
     assert "leave --weights" in run("predict", name, "--test-set", photos, "--untrained", "0", "--output", tmp_path / "q.parquet", code=2)  # fmt: skip
 
 
+def _onnx(path: Path, network: nn.Module, **open_axes: int) -> None:
+    image = torch.zeros(2, 3, SIDE, SIDE)
+    torch.onnx.export(network.eval(), (image,), path, dynamo=False, input_names=["i"], output_names=["o"], dynamic_axes={"i": {0: "b"} | {axis: name for name, axis in open_axes.items()}, "o": {0: "b"}})  # fmt: skip
+
+
+@needs_onnx
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("weights", ["weights.bin", "w" * 200 + ".bin"])
+def test_weights_beside_an_onnx_file_decide_what_is_kept(photos: Path, tmp_path: Path, weights: str) -> None:
+    import onnx
+
+    scores = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        _onnx(tmp_path / "whole.onnx", Small(2))
+        (tmp_path / weights).unlink(missing_ok=True)
+        onnx.save_model(onnx.load(tmp_path / "whole.onnx"), tmp_path / "net.onnx", save_as_external_data=True, location=weights, size_threshold=0)  # fmt: skip
+        run("predict", f"onnx:{tmp_path / 'net.onnx'}", "--test-set", photos, "--output", tmp_path / "p.parquet")  # fmt: skip
+        scores.append(read_predictions(tmp_path / "p.parquet").table["score"])
+    assert not np.allclose(*scores)
+
+
+@needs_onnx
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_onnx_file_that_cannot_be_run_is_one_line(photos: Path, tmp_path: Path) -> None:
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 2))
+    _onnx(tmp_path / "flat.onnx", flat, height=2, width=3)
+    said = run("predict", f"onnx:{tmp_path / 'flat.onnx'},size=64", "--test-set", photos, "--output", tmp_path / "p.parquet", code=3)  # fmt: skip
+    assert "cannot be run on images of 64 px" in said
+
+
 @needs_onnx
 def test_an_onnx_file_refuses_another_precision(files: Path, photos: Path, tmp_path: Path) -> None:
     name = reference(files / "small.onnx")
