@@ -253,6 +253,15 @@ def test_loops_of_links_end_and_links_are_followed(tmp_path: Path) -> None:
     assert len(list(trained_files(folder))) == 4
 
 
+def test_a_link_that_comes_first_hides_no_files_of_the_folder_it_leads_to(tmp_path: Path) -> None:
+    card = zoo.card("second_place")
+    put(tmp_path, *all_names(card))
+    (tmp_path / "aaa").mkdir()
+    (tmp_path / "aaa" / "link").symlink_to("../bee508")
+    (tmp_path / "aab").symlink_to("bee517")
+    assert len(weights.find(card, tmp_path)) == 15
+
+
 def test_hidden_files_and_unfinished_writes_are_no_trained_files(tmp_path: Path) -> None:
     put(tmp_path, *all_names(STAGED))
     put(tmp_path, ".cache/one_best_fold0.pth", ".one_best_fold0.pth", content="half")

@@ -110,7 +110,7 @@ def verify(
         step: Called with what is done, how many files are read, and how many there are.
 
     Yields:
-        Files that are there, in the order of their paths, then those that are missing.
+        Files that are there, in the order of their paths (those behind links last), then those that are missing.
 
     Raises:
         CheckpointError: There is no such folder.
