@@ -166,7 +166,8 @@ def pin(
     paths = [path for path in trained_files(folder) if system is None or identify(system, path)]
     if not paths:
         raise CheckpointError(f"{folder}: no trained files{f' of {system.name}' if system else ''} in it")
-    of = {path: next(((s, slot) for s in systems for slot in identify(s, path)), None) for path in paths}
+    named = [each for each in systems if each.checkpoints]
+    of = {path: next(((s, slot) for s in named for slot in identify(s, path)), None) for path in paths}
     short = {path: _short(path, folder, known) for path, known in of.items()}
     taken = Counter(short.values())
     files = {}

@@ -56,6 +56,9 @@ def folds_of(system: System, folds: Sequence[int] | None) -> list[int]:
 def stages_of(system: System, stage: str | None) -> tuple[str, ...]:
     """The stages that will do; one empty name where the card has none."""
     if system.checkpoints is None:
+        if all(member.complete for member in system.members):
+            why = "its network is a file, weights and all" if system.members else "it has no network"
+            raise CheckpointError(f"{system.name}: there are no trained files of it: {why}")
         raise CheckpointError(
             f"{system.name}: its card does not say what its trained files are called; add [checkpoints]"
         )
