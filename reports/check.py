@@ -14,7 +14,7 @@ from evaluate.overlap import overlap, read_training_table
 from evaluate.soundness import Check, blends, sound
 from reports.figures import giga
 from reports.render import Table
-from weights.checksums import Manifest, manifest
+from weights.checksums import Manifest, listed_as, manifest
 from weights.files import WeightFile, given, whole
 from zoo.card import Member, System
 from zoo.errors import MelanomaZooError
@@ -182,9 +182,9 @@ def _load_all(job: Job) -> None:
 def _checksums(card: System, files: Sequence[WeightFile], known: Manifest) -> Iterator[Check]:
     name = "checksum"
     wanted = dict(card.checkpoints.sha256) if card.checkpoints else {}
-    wanted |= {Path(file).name: entry.sha256 for file, entry in known.files.items()}
-    of = [file for file in files if file.path.name in wanted]
-    wrong = [file.path.name for file in of if sha256(file.path) != wanted[file.path.name]]
+    wanted |= {file: entry.sha256 for file, entry in known.files.items()}
+    of = [(each, file.path) for file in files if (each := listed_as(file.path, wanted))]
+    wrong = [each for each, path in of if sha256(path) != wanted[each]]
     if wrong:
         yield Check(name=name, state="fail", detail=f"{', '.join(wrong)}: not the pinned file", mend="fetch it again, or pin it anew if you trained again")  # fmt: skip
     elif of:

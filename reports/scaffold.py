@@ -13,6 +13,7 @@ from zoo.card import Preprocess
 from zoo.errors import UnknownNameError, UsageError
 from zoo.files import sha256, write
 from zoo.reading import parse
+from zoo.reference_options import number
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +44,7 @@ def class_names(text: str, melanoma: int | None) -> tuple[tuple[str, ...], int]:
     """Classes from a number or from names with commas.
 
     Raises:
-        UsageError: It cannot be told which is melanoma.
+        UsageError: It cannot be told which is melanoma, or there are too many.
 
     >>> class_names("BCC,MEL,NV", None)
     (('BCC', 'MEL', 'NV'), 1)
@@ -57,7 +58,8 @@ def class_names(text: str, melanoma: int | None) -> tuple[tuple[str, ...], int]:
         if melanoma is None or not 0 <= melanoma < len(names):
             raise UsageError(f"classes {text}: call melanoma MEL, or say its index from 0 with --melanoma")
     else:
-        names = tuple(f"class_{index}" for index in range(int(text)))
+        count = number("new", {"classes": text}, "classes", 2)
+        names = tuple(f"class_{index}" for index in range(count))
         melanoma = (len(names) - 1 if len(names) <= 2 else None) if melanoma is None else melanoma
         if melanoma is None or not 0 <= melanoma < len(names):
             raise UsageError(f"{text} classes: say which is melanoma, from 0, with --melanoma")

@@ -122,6 +122,22 @@ def test_first_place_has_one_four_class_member() -> None:
             12,
             "crop = 32 is not the input size 64",
         ),
+        (
+            ("size = 64\n\n", "size = 64\npreprocess = { resize = 32 }\n\n"),
+            12,
+            "resize = 32 is less than the input size 64",
+        ),
+        (
+            ("size = 64\n\n", "size = 64\npreprocess = { std = [1.0, 0.0, 1.0] }\n\n"),
+            16,
+            "std above 0",
+        ),
+        (
+            ("size = 64\n\n", "size = 64\npreprocess = { mean = [nan, 0.0, 1.0] }\n\n"),
+            16,
+            "must be finite",
+        ),
+        (('["MEL", "NV"]', '["MEL", "MEL"]'), 12, "two classes are 'MEL'"),
         (("folds = 1", "folds = 1\n[views]\ntransforms = ['mirror']"), 7, "unknown view 'mirror'"),
         (("folds = 1", "folds = "), 6, "not valid TOML"),
     ],

@@ -21,7 +21,7 @@ from evaluate.soundness import sound
 from reports.check import check
 from reports.check import line as line_of
 from zoo import registry
-from zoo.card import Checkpoints
+from zoo.card import Checkpoints, System
 
 NETWORK = """\
 import os, time
@@ -72,7 +72,11 @@ def plant(folder: Path, number: str, **defect: str) -> str:
 
 
 def states(name: str, **options: object) -> dict[str, str]:
-    return {each.name: each.state for each in check(zoo.card(name), **options)}
+    return states_of(zoo.card(name), **options)
+
+
+def states_of(card: System, **options: object) -> dict[str, str]:
+    return {each.name: each.state for each in check(card, **options)}
 
 
 def failed(name: str, **options: object) -> set[str]:
@@ -142,6 +146,24 @@ def test_trained_files_and_their_checksums(tmp_path: Path) -> None:
     assert states(name, **listed)["checksum"] == "pass"
     torch.save(zoo.build(name, seed=1).state_dict(), tmp_path / "good.pth")
     assert failed(name, **listed) == {"checksum"}
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    card = zoo.card(plant(tmp_path, "folders"))
+    (own,) = card.members
+    both = msgspec.structs.replace(
+        card,
+        members=tuple(msgspec.structs.replace(own, name=name) for name in ("one", "two")),
+        checkpoints=Checkpoints(layout="ours", pattern="{member}/fold{fold}.pth"),
+    )
+    for seed, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        torch.save(zoo.build(card.name, seed=seed).state_dict(), tmp_path / name / "fold0.pth")
+    run("weights", "verify", tmp_path, "--write", tmp_path / "pinned.toml.txt")
+    given = {"weights": tmp_path, "listed": tmp_path / "pinned.toml.txt", "members": ["one"]}
+    assert states_of(both, **given)["checksum"] == "pass"
+    (tmp_path / "two" / "fold0.pth").replace(tmp_path / "one" / "fold0.pth")
+    assert states_of(both, **given)["checksum"] == "fail"
 
 
 def test_one_file_of_several_networks_is_that_of_its_own(tmp_path: Path) -> None:
@@ -228,6 +250,7 @@ def test_new_pins_a_trained_file_and_it_runs_at_once(tmp_path: Path) -> None:
         (["My-Net"], "small letters"),
         (["net_x", "--classes", "9"], "say which is melanoma"),
         (["net_x", "--classes", "AK,NV"], "call melanoma MEL"),
+        (["net_x", "--classes", "9" * 5000, "--melanoma", "0"], "from 1 to 10000"),
         (["net_x", "--backbone", "resnet81"], "did you mean timm:resnet"),
     ],
 )

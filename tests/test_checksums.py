@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import tomli_w
 import torch
@@ -170,6 +171,11 @@ def test_a_file_that_no_card_names_is_pinned_by_its_path(trained: Path) -> None:
     pinned = weights.pin(trained, [])
     assert pinned.files[odd].system == ""
     assert states(trained, pinned)[odd] == "ok"
+
+
+def test_systems_without_trained_files_are_no_hindrance(system: System, trained: Path) -> None:
+    bare = msgspec.structs.replace(system, name="bare", checkpoints=None)
+    assert weights.pin(trained, [bare, system]) == weights.pin(trained, [system])
 
 
 def test_a_name_that_is_no_text_is_refused(trained: Path) -> None:

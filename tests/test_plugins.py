@@ -20,6 +20,7 @@ from reports.record import load
 from reports.rows import rows
 from zoo import registry
 from zoo.errors import CardError, InputError, UnknownNameError
+from zoo.reading import read
 
 CARD = """\
 schema = 1
@@ -182,6 +183,7 @@ def test_a_card_finds_its_file_from_its_own_folder(site: Path, tmp_path: Path) -
     path.write_text(path.read_text(encoding="utf-8") + 'file = "net.onnx"\n', encoding="utf-8")
     (system,) = zoo.add_folder(tmp_path / "mine")
     assert system.members[0].file == str(tmp_path / "mine" / "net.onnx")
+    assert read(path) == system, "and so it is with `zoo.register`"
 
 
 @pytest.mark.parametrize(

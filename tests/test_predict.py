@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from timm.models.mlp_mixer import MlpMixer
 from torch import nn
 
 import weights
@@ -169,6 +170,18 @@ def test_a_file_of_predictions_tells_how_they_were_made(
     )  # fmt: skip
     assert read.table["patient"].tolist()[:3] == ["IP_0000000", "IP_0000000", "IP_0000001"]
     assert str(tmp_path) not in str(read.metadata)
+
+
+def test_without_training_a_head_of_zeros_is_drawn() -> None:
+    heads = []
+    for seed in (0, 1):
+        network = MlpMixer(num_classes=2, img_size=64, patch_size=16, num_blocks=1, embed_dim=32).eval()
+        assert not network.head.weight.any(), "what timm begins to train with"
+        enliven(network, seed, side=64)
+        heads.append(network.head.weight.detach())
+        with torch.inference_mode():
+            assert float(network(torch.randn(8, 3, 64, 64)).std(0).min()) > 0.01
+    assert not torch.equal(*heads)
 
 
 def test_untrained_weights_are_seeded_differ_by_fold_and_say_so(tiny: System, test_set: TestSet) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -133,6 +134,12 @@ def test_probabilities_become_logits_with_the_same_softmax(files: Path) -> None:
         (",melanoma=1,interpolation=cubic", UsageError, "Invalid enum value"),
         (",melanoma=1,kind=rank", UsageError, "kind says nothing"),
         (",classes=NV+BKL+AK", UsageError, "must be MEL"),
+        (",classes=NV+MEL+MEL", UsageError, "two classes are 'MEL'"),
+        (",classes=NV++MEL", UsageError, "has no name"),
+        (",classes=10001,melanoma=1", UsageError, "not a whole number from 1 to 10000"),
+        (f",melanoma={'9' * 5000}", UsageError, "not a whole number from 0"),
+        (",melanoma=1,std=0", UsageError, "std above 0"),
+        (",melanoma=1,resize=10,keep_shape=true", UsageError, "resize = 10 is less than the input size 32"),
     ],
 )
 def test_what_does_not_fit_is_told(files: Path, options: str, error: type[Exception], said: str) -> None:
@@ -196,23 +203,45 @@ def test_code_in_an_exported_file_never_runs(files: Path, tmp_path: Path) -> Non
         return text.replace("torch.ops.aten.relu.default", "torch.hub.load").encode() if name.endswith("model.json") else None  # fmt: skip
 
     def evaluate(name: str, content: bytes) -> bytes | None:
-        import re
-
-        text = content.decode(errors="ignore")
-        evil = f"__import__('pathlib').Path('{hit}').touch()"
-        return re.sub(r'"expr_str": "[^"]*"', f'"expr_str": "{evil}"', text).encode() if name.endswith("model.json") else None  # fmt: skip
+        return _evaluating(hit, content) if name.endswith("model.json") else None
 
     for number, change in enumerate((unpickle, call, evaluate)):
         planted = _replant(files / "small.pt2", tmp_path / f"evil{number}.pt2", change)
         with pytest.raises(CardError):
             zoo.card(reference(planted))
+    assert not hit.exists()
+
+
+def _evaluating(hit: Path, content: bytes) -> bytes:
+    evil = f"__import__('pathlib').Path('{hit}').touch()"
+    return re.sub(r'"expr_str": "[^"]*"', f'"expr_str": "{evil}"', content.decode()).encode()
+
+
+@pytest.mark.parametrize("place", ["constants/opaque_obj_0", "aotinductor/model/model.so", "aotinductor/model/model.wrapper_metadata.json"])  # fmt: skip
+def test_a_part_that_carries_code_is_refused(files: Path, tmp_path: Path, place: str) -> None:
+    planted = tmp_path / "evil.pt2"
+    with zipfile.ZipFile(_replant(files / "small.pt2", planted, lambda *_: None), "a") as archive:
+        archive.writestr(f"small/data/{place}", pickle.dumps(_Evil(tmp_path / "hit")))
+    with pytest.raises(CardError, match="needs code to be read"):
+        zoo.card(reference(planted))
+    assert not (tmp_path / "hit").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("first", ["model.json", "model.JSON", "model.anew"])
+def test_what_is_checked_is_what_is_read(files: Path, tmp_path: Path, first: str) -> None:
+    """torch takes the first of two parts of one name, in any letters, and programs of any ending."""
     with zipfile.ZipFile(files / "small.pt2") as old, zipfile.ZipFile(tmp_path / "evil.pt2", "w") as new:
         for item in old.infolist():
-            new.writestr(item.filename, old.read(item))
-        new.writestr("small/data/constants/opaque_obj_0", pickle.dumps(_Evil(hit)))
+            content = old.read(item)
+            if item.filename.endswith("/model.json"):
+                new.writestr(f"small/models/{first}", _evaluating(tmp_path / "hit", content))
+                if first == "model.anew":
+                    continue
+            new.writestr(item.filename, content)
     with pytest.raises(CardError, match="needs code to be read"):
         zoo.card(reference(tmp_path / "evil.pt2"))
-    assert not hit.exists()
+    assert not (tmp_path / "hit").exists()
 
 
 # --- timm
@@ -227,6 +256,14 @@ def test_timm_says_size_and_normalisation() -> None:
     assert "timm:resnet18" in zoo.systems("timm:resnet1*")
     with pytest.raises(UnknownNameError, match="did you mean timm:resnet18"):
         zoo.card("timm:resnet81")
+
+
+def test_every_model_of_timm_has_a_card() -> None:
+    for name in timm.list_models():
+        zoo.card(f"timm:{name}")
+    volo = zoo.card("timm:volo_d4_448")  # timm resizes to 389 pixels and adds a border
+    assert volo.members[0].preprocess.resize == 448
+    assert "resize" in [each.about for each in volo.assumptions]
 
 
 @pytest.mark.parametrize("name", ["timm:test_vit,size=64,classes=9,melanoma=6", "timm:test_resnet,classes=1"])
@@ -306,6 +343,37 @@ def test_a_file_goes_all_the_way(files: Path, photos: Path, tmp_path: Path, kind
     assert row["macs_pass"] == 3 * 4 * 9 * SIDE * SIDE + 4 * 3
     assert row["roc_auc"] is not None
     assert "leave --weights" in run("predict", name, "--test-set", photos, "--untrained", "0", "--output", tmp_path / "q.parquet", code=2)  # fmt: skip
+
+
+def _onnx(path: Path, network: nn.Module, **open_axes: int) -> None:
+    image = torch.zeros(2, 3, SIDE, SIDE)
+    torch.onnx.export(network.eval(), (image,), path, dynamo=False, input_names=["i"], output_names=["o"], dynamic_axes={"i": {0: "b"} | {axis: name for name, axis in open_axes.items()}, "o": {0: "b"}})  # fmt: skip
+
+
+@needs_onnx
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("weights", ["weights.bin", "w" * 200 + ".bin"])
+def test_weights_beside_an_onnx_file_decide_what_is_kept(photos: Path, tmp_path: Path, weights: str) -> None:
+    import onnx
+
+    scores = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        _onnx(tmp_path / "whole.onnx", Small(2))
+        (tmp_path / weights).unlink(missing_ok=True)
+        onnx.save_model(onnx.load(tmp_path / "whole.onnx"), tmp_path / "net.onnx", save_as_external_data=True, location=weights, size_threshold=0)  # fmt: skip
+        run("predict", f"onnx:{tmp_path / 'net.onnx'}", "--test-set", photos, "--output", tmp_path / "p.parquet")  # fmt: skip
+        scores.append(read_predictions(tmp_path / "p.parquet").table["score"])
+    assert not np.allclose(*scores)
+
+
+@needs_onnx
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_onnx_file_that_cannot_be_run_is_one_line(photos: Path, tmp_path: Path) -> None:
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 2))
+    _onnx(tmp_path / "flat.onnx", flat, height=2, width=3)
+    said = run("predict", f"onnx:{tmp_path / 'flat.onnx'},size=64", "--test-set", photos, "--output", tmp_path / "p.parquet", code=3)  # fmt: skip
+    assert "cannot be run on images of 64 px" in said
 
 
 @needs_onnx

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from weights.copies import Origin
 from weights.files import given as given_files
 from weights.files import search
 from weights.naming import ENDINGS, Slot, file_name, identify, slots, trained_files
-from zoo.card import System
+from zoo.card import PublishedPredictions, System
 from zoo.errors import CardError, CheckpointError, UnknownNameError, UsageError
 from zoo.reading import parse
 
@@ -214,6 +215,11 @@ def test_a_card_without_checkpoints(tmp_path: Path) -> None:
     card = parse(CARD.partition("[checkpoints]")[0])
     with pytest.raises(CheckpointError, match=r"its card does not say .* add \[checkpoints\]"):
         weights.find(card, tmp_path)
+    whole = msgspec.structs.replace(card.members[0], network="torch", file="net.pt2")
+    scores = (PublishedPredictions(file="a.csv", kind="rank"),)
+    for members, why in (((whole,), "is a file, weights and all"), ((), "has no network")):
+        with pytest.raises(CheckpointError, match=f"no trained files of it: it.* {why}"):
+            search(msgspec.structs.replace(card, members=members, predictions=scores), tmp_path)
 
 
 # What could be meant twice
@@ -251,6 +257,15 @@ def test_loops_of_links_end_and_links_are_followed(tmp_path: Path) -> None:
     found = weights.find(STAGED, folder)
     assert {f.path.resolve() for f in found} == {tmp_path / "elsewhere" / name for name in all_names(STAGED)}
     assert len(list(trained_files(folder))) == 4
+
+
+def test_a_link_that_comes_first_hides_no_files_of_the_folder_it_leads_to(tmp_path: Path) -> None:
+    card = zoo.card("second_place")
+    put(tmp_path, *all_names(card))
+    (tmp_path / "aaa").mkdir()
+    (tmp_path / "aaa" / "link").symlink_to("../bee508")
+    (tmp_path / "aab").symlink_to("bee517")
+    assert len(weights.find(card, tmp_path)) == 15
 
 
 def test_hidden_files_and_unfinished_writes_are_no_trained_files(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -110,24 +110,19 @@ def verify(
         step: Called with what is done, how many files are read, and how many there are.
 
     Yields:
-        Files that are there, in the order of their paths, then those that are missing.
+        Files that are there, in the order of their paths (those behind links last), then those that are missing.
 
     Raises:
         CheckpointError: There is no such folder.
         OSError: A file cannot be read.
     """
-    listed: dict[str, list[str]] = {}
-    for name in wanted.files:
-        listed.setdefault(PurePosixPath(name).name, []).append(name)
     ours = {name for name, entry in wanted.files.items() if system is None or entry.system == system.name}
     met: set[str] = set()
     paths = list(trained_files(folder))
     for done, path in enumerate(paths):
         step("reading files", done, len(paths))
         place = path.relative_to(folder).as_posix()
-        whole = path.absolute().as_posix()
-        names = [name for name in listed.get(path.name, ()) if whole.endswith(f"/{name}")]
-        name = max(names, key=len, default="")
+        name = listed_as(path, wanted.files)
         if name in ours:
             met.add(name)
             entry, found = wanted.files[name], sha256(path)
@@ -140,6 +135,16 @@ def verify(
     for name in wanted.files:
         if name in ours - met:
             yield Check(name=name, state="missing", entry=wanted.files[name])
+
+
+def listed_as(path: Path, names: Iterable[str]) -> str:
+    """The name, with the most folders, that the path of a file ends with; empty where there is none.
+
+    >>> listed_as(Path("/data/a/fold0.pth"), ["fold0.pth", "a/fold0.pth", "b/fold0.pth"])
+    'a/fold0.pth'
+    """
+    whole = path.absolute().as_posix()
+    return max((name for name in names if whole.endswith(f"/{name}")), key=len, default="")
 
 
 def pin(
@@ -161,7 +166,8 @@ def pin(
     paths = [path for path in trained_files(folder) if system is None or identify(system, path)]
     if not paths:
         raise CheckpointError(f"{folder}: no trained files{f' of {system.name}' if system else ''} in it")
-    of = {path: next(((s, slot) for s in systems for slot in identify(s, path)), None) for path in paths}
+    named = [each for each in systems if each.checkpoints]
+    of = {path: next(((s, slot) for s in named for slot in identify(s, path)), None) for path in paths}
     short = {path: _short(path, folder, known) for path, known in of.items()}
     taken = Counter(short.values())
     files = {}

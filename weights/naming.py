@@ -56,6 +56,9 @@ def folds_of(system: System, folds: Sequence[int] | None) -> list[int]:
 def stages_of(system: System, stage: str | None) -> tuple[str, ...]:
     """The stages that will do; one empty name where the card has none."""
     if system.checkpoints is None:
+        if all(member.complete for member in system.members):
+            why = "its network is a file, weights and all" if system.members else "it has no network"
+            raise CheckpointError(f"{system.name}: there are no trained files of it: {why}")
         raise CheckpointError(
             f"{system.name}: its card does not say what its trained files are called; add [checkpoints]"
         )
@@ -129,7 +132,8 @@ def _lies_in(folders: Sequence[str], wanted: Sequence[str], names: Names) -> boo
 def trained_files(folder: Path) -> Iterator[Path]:
     """All files in a folder and inside it that end as trained files do, sorted; hidden ones are left out.
 
-    Links are followed, and a folder that is met again is not entered again.
+    Links to folders are followed last, and a folder that is met again is not entered again: files
+    have the folders that they lie in, whatever else leads there.
 
     Raises:
         CheckpointError: There is no such folder.
@@ -139,14 +143,17 @@ def trained_files(folder: Path) -> Iterator[Path]:
             f"{folder}: " + ("is not a folder" if folder.exists() else "there is no such folder")
         )
     seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        status = Path(root).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(root, name)
-            if not name.startswith(".") and name.lower().endswith(ENDINGS) and path.is_file():
-                yield path
+    tops = [folder]
+    for top in tops:
+        for root, folders, names in os.walk(top):
+            status = Path(root).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            tops += [link for name in folders if (link := Path(root, name)).is_symlink()]
+            for name in sorted(names):
+                path = Path(root, name)
+                if not name.startswith(".") and name.lower().endswith(ENDINGS) and path.is_file():
+                    yield path

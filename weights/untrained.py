@@ -38,6 +38,12 @@ def enliven(network: nn.Module, seed: int, features: int = 0, side: int = 128) -
     inputs = [_noise(generator, side)]
     if features:
         inputs.append(torch.randn(_IMAGES, features, generator=generator))
+    head = getattr(network, "head", None)
+    if not isinstance(head, nn.Linear) and hasattr(network, "get_classifier"):
+        head = network.get_classifier()  # type: ignore[operator]
+    if isinstance(head, nn.Linear) and not head.weight.any():
+        # Training of some networks begins with a head of zeros, which has nothing to scale.
+        nn.init.normal_(head.weight, std=head.in_features**-0.5, generator=generator)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(_measure) for norm in norms]
     try:
@@ -46,9 +52,6 @@ def enliven(network: nn.Module, seed: int, features: int = 0, side: int = 128) -
     finally:
         for hook in hooks:
             hook.remove()
-    head = getattr(network, "head", None)
-    if not isinstance(head, nn.Linear) and hasattr(network, "get_classifier"):
-        head = network.get_classifier()  # type: ignore[operator]
     if isinstance(head, nn.Linear):
         scale = 1 / logits.std(0).mean()
         with torch.no_grad():

@@ -16,14 +16,19 @@ from zoo.errors import MachineError
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an error.
 
+    A link stays, and the file that it leads to is replaced.
+
     Raises:
-        MachineError: The file cannot be written (no such folder, no permission, disk full);
-            what was there before is untouched.
+        MachineError: The file cannot be written (no such folder, no permission, disk full), or is
+            none (a folder, a device); what was there before is untouched.
     """
+    place = Path(os.path.realpath(path))
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        if place.exists() and not place.is_file():  # An administrator could replace even /dev/null.
+            raise MachineError(f"{path}: cannot be written: it is there, and is no file; choose another name")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
         os.close(descriptor)
         temporary = Path(name)
         # mkstemp makes private files; a result is as readable as any file its owner makes.
@@ -31,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         yield temporary
-        temporary.replace(path)
+        temporary.replace(place)
     except OSError as error:
         raise MachineError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from zoo.card import Member
+
+_LOCATION = re.compile(rb"\n\x08location\x12([\x80-\xff]\x01|[\x00-\x7f])")
 
 
 def make(member: Member) -> nn.Module:
@@ -67,18 +72,35 @@ def imported(member: Member) -> Callable[[Member], Any]:
 
 
 def origin(member: Member) -> str:
-    """A digest of what makes a member's network beside its card: its file, or its builder's code.
+    """A digest of what makes a member's network beside its card: its files, or its builder's code.
 
     Empty for networks that this package makes.
     """
     if member.complete:
+        path = Path(member.file)
         try:
-            return digest_of(Path(member.file))
+            digests = [digest_of(each) for each in (path, *_weights_of(path, member.network))]
+            return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
         except OSError:
             return "missing"
     if member.network in ("assembled", "timm"):
         return ""
     return _code(member.network.partition(":")[0].partition(".")[0])
+
+
+def _weights_of(path: Path, network: str) -> list[Path]:
+    """Files beside an ONNX file that hold its weights, as far as they are there.
+
+    A tensor that lies elsewhere has an entry `location`: two strings of protobuf, each after its length.
+    """
+    if network != "onnx" or not path.stat().st_size:
+        return []
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        found = set()
+        for entry in _LOCATION.finditer(content):
+            length = entry[1][0] & 127 | (len(entry[1]) - 1) << 7
+            found.add(path.parent / os.fsdecode(content[entry.end() : entry.end() + length]))
+    return sorted(each for each in found if "\0" not in str(each) and each.is_file())
 
 
 def required_file(member: Member) -> Path:

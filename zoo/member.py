@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite
 from typing import Annotated, Literal
 
 from msgspec import Meta, field
@@ -54,6 +55,10 @@ class Preprocess(Table, frozen=True):
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
+    def __post_init__(self) -> None:
+        if not all(map(isfinite, self.mean)) or not all(0 < each < inf for each in self.std):
+            raise ValueError("mean and std must be finite numbers, and std above 0")
+
 
 class Member(Table, frozen=True, kw_only=True):
     """One network of a system.
@@ -98,7 +103,9 @@ class Member(Table, frozen=True, kw_only=True):
             raise ValueError(f"class {self.melanoma} is {self.classes[self.melanoma]!r}, not 'MEL'")
         if self.preprocess.crop not in (None, self.size):
             raise ValueError(f"preprocess.crop = {self.preprocess.crop} is not the input size {self.size}")
-        if self.preprocess.keep_shape and (self.preprocess.resize or self.size) < self.size:
+        if self.classes.count("MEL") > 1:
+            raise ValueError("two classes are 'MEL'; give the one that is not melanoma another name")
+        if (self.preprocess.resize or self.size) < self.size:
             raise ValueError(
                 f"preprocess.resize = {self.preprocess.resize} is less than the input size {self.size}"
             )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import CardError, MachineError
+from zoo.sessions import of_memory
 from zoo.whole import Form, Whole, form, trusted
 
 
@@ -36,9 +37,22 @@ class OnnxNetwork(Whole):
         return self
 
     def once(self, *inputs: Tensor) -> Tensor:
-        """What the session returns."""
+        """What the session returns.
+
+        Raises:
+            CardError: It fails, as where the file takes images of one size alone and does not say so.
+            MemoryError: Memory does not suffice.
+        """
         given = {name: each.detach().cpu().numpy() for name, each in zip(self.names, inputs, strict=True)}
-        (found,) = self.session.run(None, given)
+        try:
+            (found,) = self.session.run(None, given)
+        except Exception as error:  # The library's own have no common base.
+            if of_memory(error):
+                raise MemoryError(str(error)) from error
+            raise CardError(
+                f"{self.where}: cannot be run on images of {inputs[0].shape[-1]} px "
+                f"({' '.join(str(error).split())[:200]}); say the size that it takes, or export it again"
+            ) from error
         return torch.from_numpy(found).to(inputs[0].device)
 
 
@@ -52,7 +66,7 @@ def session(path: Path) -> Any:
     runtime = required("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised
     providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in runtime.get_available_providers()]  # fmt: skip
     return trusted(lambda: runtime.InferenceSession(str(path), options, providers=providers), str(path))
 

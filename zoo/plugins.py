@@ -17,9 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-import msgspec
-
-from zoo.card import Member, System
+from zoo.card import System
 from zoo.errors import CardError, InputError
 from zoo.reading import read
 
@@ -112,18 +110,9 @@ def _read(files: Iterable[Path], where: str) -> Iterator[Found]:
             system = read(path)
             if not re.fullmatch(r"[a-z][a-z0-9_]*", system.name):
                 raise CardError(f"{path}: the name {system.name!r} is kept for systems without a card")
-            yield _beside(system, path.parent), f"{where}, {path.name}"
+            yield system, f"{where}, {path.name}"
         except CardError as error:
             leave_out(where, error)
-
-
-def _beside(system: System, folder: Path) -> System:
-    """The card with the files of its members found from the folder that it lies in."""
-
-    def placed(member: Member) -> Member:
-        return msgspec.structs.replace(member, file=str(folder / member.file)) if member.file else member
-
-    return msgspec.structs.replace(system, members=tuple(placed(member) for member in system.members))
 
 
 def _folder(entry: EntryPoint) -> Path:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from zoo.card import System
+from zoo.card import Member, System
 from zoo.errors import CardError
 
 
@@ -50,7 +51,7 @@ def checked(system: System) -> System:
 
 
 def read(path: Path) -> System:
-    """A system from its card's file.
+    """A system from its card's file, the files of its members found from the folder that it lies in.
 
     Raises:
         CardError: The file cannot be read or is not a card.
@@ -59,7 +60,12 @@ def read(path: Path) -> System:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CardError(f"{path}: cannot be read as a card: {error}") from error
-    return parse(text, str(path))
+    system = parse(text, str(path))
+
+    def placed(member: Member) -> Member:
+        return replace(member, file=str(path.parent / member.file)) if member.file else member
+
+    return replace(system, members=tuple(map(placed, system.members)))
 
 
 def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:

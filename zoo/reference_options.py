@@ -26,6 +26,9 @@ OPTIONS: dict[str, str] = {
 }
 """What may stand after a comma, and what it means."""
 
+MOST = 10_000
+"""Classes, and pixels along a side: more are a slip of the keyboard."""
+
 
 def split(rest: str, name: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """The target of a reference, and its options."""
@@ -55,14 +58,14 @@ def classes_of(name: str, given: Mapping[str, str], default: int) -> tuple[tuple
     text = given.get("classes", str(default))
     if not text.isdecimal():
         names = tuple(text.split("+"))
+        if "" in names:
+            raise UsageError(f"{name}: one of the classes {text} has no name")
         if "MEL" not in names or given.get("melanoma", str(names.index("MEL"))) != str(names.index("MEL")):
             raise UsageError(
                 f"{name}: one of the classes {text} must be MEL, at the index that melanoma says"
             )
         return names, names.index("MEL")
-    count = int(text)
-    if not 1 <= count <= 10_000:
-        raise UsageError(f"{name}: {count} classes; there are 1 to 10000")
+    count = number(name, given, "classes", default)
     if count > 2 and "melanoma" not in given:
         raise UsageError(
             f"{name}: which of {count} classes is melanoma? Say its index from 0: {name},melanoma=6"
@@ -100,11 +103,11 @@ def number(name: str, given: Mapping[str, str], key: str, default: int, *, least
     """An option that is a whole number.
 
     Raises:
-        UsageError: It is none, or too small.
+        UsageError: It is none, too small or too large.
     """
     text = given.get(key, str(default))
-    if not text.isdecimal() or int(text) < least:
-        raise UsageError(f"{name}: {key}={text} is not a whole number from {least}")
+    if not re.fullmatch(r"\d{1,5}", text) or not least <= int(text) <= MOST:
+        raise UsageError(f"{name}: {key}={text} is not a whole number from {least} to {MOST}")
     return int(text)
 
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from zoo.card import Assumption, Checkpoints, Member, Preprocess, PublishedPredictions, System
-from zoo.errors import CardError, UnknownFileError, UnknownNameError, UsageError
+from zoo.errors import CardError, MelanomaZooError, UnknownFileError, UnknownNameError, UsageError
 from zoo.reference_options import OPTIONS, classes_of, number, preprocess_of, split
 
 SCHEMES: dict[str, str] = {
@@ -100,7 +100,12 @@ def _resolved(
     own = {"timm": {"outputs", "kind"}, "torch": {"kind"}, "onnx": {"kind"}, "csv": set(OPTIONS) - {"kind"}}
     if wrong := sorted(own[kind] & given.keys()):
         raise UsageError(f"{name}: {wrong[0]} says nothing of {SCHEMES[kind]}; leave it out")
-    return _CARDS[kind](name, target, given)
+    try:
+        return _CARDS[kind](name, target, given)
+    except MelanomaZooError:
+        raise
+    except ValueError as error:  # What a card of these options may not say.
+        raise UsageError(f"{name}: {error}") from error
 
 
 def _timm(name: str, target: str, given: dict[str, str]) -> System:
@@ -135,8 +140,15 @@ def _timm(name: str, target: str, given: dict[str, str]) -> System:
                 about="size", text=f"timm's input is {height} x {width}; squares of {height} are taken."
             )
         )
-    if {"classes"} <= given.keys():
+    if "classes" in given:
         assumptions = assumptions[1:]
+    if share > 1 and not squash and "resize" not in given:
+        assumptions.append(
+            Assumption(
+                about="resize",
+                text=f"timm resizes to {int(size / share)} and fills up with black; images of {size} are taken whole.",
+            )
+        )
     member = Member(
         name=target,
         backbone=target,
@@ -148,7 +160,7 @@ def _timm(name: str, target: str, given: dict[str, str]) -> System:
             name,
             given,
             Preprocess(
-                resize=None if squash else int(size / share),
+                resize=None if squash else max(size, int(size / share)),
                 keep_shape=not squash,
                 crop=None if squash else size,
                 interpolation=config.interpolation if config is not None and config.interpolation in ("bilinear", "bicubic") else "bicubic",

@@ -137,7 +137,7 @@ class OpenVino(nn.Module):
                     with _alone(self._folder, self._model):
                         self._compiled[batch] = self._core.compile_model(model, "CPU", self._settings)
                 except Exception as error:
-                    if _of_memory(error):
+                    if of_memory(error):
                         raise MemoryError(str(error)) from error
                     raise ValueError(f"OpenVINO cannot run the model: {_one_line(error)}") from error
         return self._compiled[batch]
@@ -158,7 +158,7 @@ def _errors(library: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _of_memory(error):
+        if of_memory(error):
             raise MemoryError(str(error)) from error
         raise MachineError(f"{library} cannot run the network: {_one_line(error)}") from error
 
@@ -188,7 +188,8 @@ def _alone(folder: Path | None, model: bytes) -> Iterator[None]:
         lock.release()
 
 
-def _of_memory(error: Exception) -> bool:
+def of_memory(error: Exception) -> bool:
+    """Whether a library that runs ONNX says that memory did not suffice."""
     return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
