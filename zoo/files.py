@@ -17,11 +17,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an error.
 
     Raises:
-        MachineError: The file cannot be written (no such folder, no permission, disk full);
-            what was there before is untouched.
+        MachineError: The file cannot be written (no such folder, no permission, disk full), or what
+            is there is no file; what was there before is untouched.
     """
     temporary: Path | None = None
     try:
+        check_target(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(descriptor)
@@ -37,6 +38,16 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """Refuses to put a file in the place of a folder, a device such as `/dev/null`, or a pipe.
+
+    Raises:
+        MachineError: There is such a thing.
+    """
+    if path.exists() and not path.is_file():
+        raise MachineError(f"{path}: cannot be written: what is there is not a file; choose another name")
 
 
 def make_folder(path: Path) -> None:
