@@ -67,10 +67,21 @@ def files_of(folder: Path) -> dict[str, Path]:
             continue
         if other := found.get(file.stem):
             raise InputError(f"{folder}: {other} and {file} are of one name; keep one of them")
+        if not _is_text(file.stem):  # It becomes an id, in a file of predictions.
+            raise InputError(f"{folder}: the file name {file.name!a} is no text in UTF-8; rename the file")
         found[file.stem] = file
     if not found:
         raise InputError(f"{folder}: holds no image ({', '.join(images.ENDINGS)})")
     return found
+
+
+def _is_text(name: str) -> bool:
+    """Whether the bytes of a file's name are characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _visible(folder: Path) -> list[Path]:
