@@ -310,6 +310,8 @@ def test_predict_then_score_is_what_compare_says(
         (["--untrained", "0", "--weights", "{w}"], 2, "not both"),
         ([], 2, "--weights DIR for trained files, or --untrained SEED for random ones"),
         (["--weights", "{images}"], 3, "2 of 2 files of tiny are missing: small_fold0.pth; small_fold1.pth"),
+        (["--untrained", str(2**64)], 2, f"seed {2**64}: the largest is {2**64 - 2}"),
+        (["--untrained", str(2**64 - 1)], 2, "the largest is"),
         (["--untrained", "0", "--folds", "2"], 2, "tiny has no fold 2; its folds are 0 to 1"),
         (["--untrained", "0", "--folds", "one"], 2, "'one' is not a number"),
         (["--untrained", "0", "--members", "large"], 2, "tiny has no member 'large'"),
