@@ -11,7 +11,7 @@ from natsort import natsorted
 
 from evaluate import images
 from evaluate.copies import originals
-from evaluate.labels import optional, read_roles
+from evaluate.labels import optional, patients, read_roles
 from evaluate.overlap import plain_name
 from evaluate.tables import ids
 from zoo.errors import InputError
@@ -54,7 +54,8 @@ class Source(msgspec.Struct, frozen=True, eq=False):
         """The rows, indexed by image id, with `lesion` and `patient`."""
         names = ids(self.frame, self.roles["image"][0], str(self.path))
         known = {role: optional(self.frame, self.roles[role]) for role in ("lesion", "patient")}
-        return self.frame.assign(**known).set_index(pd.Index(names, name="image"))
+        frame = self.frame.assign(**known)
+        return frame.assign(patient=patients(frame)).set_index(pd.Index(names, name="image"))
 
 
 def files_of(folder: Path) -> dict[str, Path]:
