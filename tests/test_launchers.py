@@ -425,6 +425,21 @@ def test_slurm_needs_slurm_and_options_that_it_knows(
         written(small_system(), test_set, tmp_path, Slurm(1, cluster="local", options={"partitoin": "gpu"}))
 
 
+def test_an_array_that_slurm_does_not_take_is_one_line(
+    small_system: Callable[..., System], test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "bin"
+    place.mkdir()
+    for name in ("sbatch", "srun"):
+        (place / name).write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
+        (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    with pytest.raises(
+        MachineError, match="the array job was not taken: sbatch: error: invalid partition; look at --slurm"
+    ):
+        written(small_system(), test_set, tmp_path, Slurm(1, options={"partition": "wrong"}))
+
+
 def test_a_task_that_comes_back_after_its_time_limit_goes_on(
     small_system: Callable[..., System], test_set: TestSet, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
