@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 
-from evaluate.images import Pixels, decode, read
-from evaluate.preprocess import Geometry, shape
+from evaluate.images import LARGEST, Pixels, decode, read
+from evaluate.preprocess import Geometry, resized, shape
 from evaluate.testimages import TestImage
 from zoo.errors import InputError
 
@@ -70,4 +70,13 @@ def _decoded(image: TestImage, geometries: Collection[Geometry]) -> Decoded:
     if sha256(data).hexdigest() != image.sha256:
         raise InputError(f"{image.path}: has changed since it was checked; run again")
     pixels = decode(image.path, data)
+    for geometry in geometries:
+        width, height = resized(pixels, geometry)
+        if (
+            geometry.crops == 1 and width * height > LARGEST
+        ):  # Of a line of pixels, whose short side is enlarged.
+            raise InputError(
+                f"{image.path}: {pixels.shape[1]} × {pixels.shape[0]} pixels would become {width} × {height}, more "
+                f"than {LARGEST:,}; cut it to its lesion, or move it away"
+            )
     return {geometry: shape(pixels, geometry) for geometry in geometries}

@@ -11,7 +11,7 @@ from natsort import natsorted
 
 from evaluate import images
 from evaluate.copies import originals
-from evaluate.labels import optional, read_roles
+from evaluate.labels import optional, patients, read_roles
 from evaluate.overlap import plain_name
 from evaluate.tables import ids
 from zoo.errors import InputError
@@ -54,7 +54,8 @@ class Source(msgspec.Struct, frozen=True, eq=False):
         """The rows, indexed by image id, with `lesion` and `patient`."""
         names = ids(self.frame, self.roles["image"][0], str(self.path))
         known = {role: optional(self.frame, self.roles[role]) for role in ("lesion", "patient")}
-        return self.frame.assign(**known).set_index(pd.Index(names, name="image"))
+        frame = self.frame.assign(**known)
+        return frame.assign(patient=patients(frame)).set_index(pd.Index(names, name="image"))
 
 
 def files_of(folder: Path) -> dict[str, Path]:
@@ -67,10 +68,21 @@ def files_of(folder: Path) -> dict[str, Path]:
             continue
         if other := found.get(file.stem):
             raise InputError(f"{folder}: {other} and {file} are of one name; keep one of them")
+        if not _is_text(file.stem):  # It becomes an id, in a file of predictions.
+            raise InputError(f"{folder}: the file name {file.name!a} is no text in UTF-8; rename the file")
         found[file.stem] = file
     if not found:
         raise InputError(f"{folder}: holds no image ({', '.join(images.ENDINGS)})")
     return found
+
+
+def _is_text(name: str) -> bool:
+    """Whether the bytes of a file's name are characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _visible(folder: Path) -> list[Path]:

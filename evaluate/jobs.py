@@ -14,6 +14,9 @@ from zoo.card import Member, System
 from zoo.errors import UsageError
 from zoo.files import sha256
 
+_SEEDS = 2**64
+"""Seeds that torch takes are below."""
+
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
     """One training of one member.
@@ -92,8 +95,10 @@ def untrained(
         number_of_views: As of `trained`.
 
     Raises:
-        UsageError: There is no such member or fold, or there are not so many views.
+        UsageError: There is no such member or fold, there are not so many views, or torch takes no such seed.
     """
+    if seed + card.folds > _SEEDS:
+        raise UsageError(f"seed {seed}: the largest is {_SEEDS - card.folds}")
     for fold in folds or ():
         if not 0 <= fold < card.folds:
             raise UsageError(f"{card.name} has no fold {fold}; its folds are 0 to {card.folds - 1}")

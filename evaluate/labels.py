@@ -118,7 +118,7 @@ def read_labels(
         columns=[*used, *(column for column in source if column in frame and column not in used)]
     )
     table = pd.concat([source, others], axis="columns")[image == source["image"]].set_index("image")
-    table["patient"] = _of_lesions(table)
+    table["patient"] = patients(table)
     without_patient = int(table["patient"].isna().sum())
     table["patient"] = table["patient"].fillna("lesion " + table["lesion"]).fillna(_own(table))
     return Labels(
@@ -141,8 +141,8 @@ def only(labels: Labels, images: Collection[str]) -> Labels:
     )
 
 
-def _of_lesions(table: pd.DataFrame) -> pd.Series[str]:
-    """The patients; one that is missing is that of another image of the lesion, where one is known."""
+def patients(table: pd.DataFrame) -> pd.Series[str]:
+    """The patients by columns `patient` and `lesion`; one that is missing is that of another image of the lesion, where one is known."""
     known = table[["lesion", "patient"]].dropna().drop_duplicates("lesion").set_index("lesion")["patient"]
     patient = table["patient"].copy()
     wanted = patient.isna() & table["lesion"].isin(known.index)

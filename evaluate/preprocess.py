@@ -92,7 +92,7 @@ def _centre(image: Pixels, geometry: Geometry) -> Pixels:
     return image[top : top + side, left : left + side]
 
 
-def _size(image: Pixels, geometry: Geometry) -> tuple[int, int]:
+def resized(image: Pixels, geometry: Geometry) -> tuple[int, int]:
     """Width and height after the resize; the long side is cut to whole pixels, as torchvision does."""
     height, width = image.shape[:2]
     if not geometry.keep_shape or height == width:
@@ -103,7 +103,7 @@ def _size(image: Pixels, geometry: Geometry) -> tuple[int, int]:
 
 def _resize(image: Pixels, geometry: Geometry) -> Pixels:
     """Without antialiasing as OpenCV does it, with it as Pillow does; neither changes the right size."""
-    size = _size(image, geometry)
+    size = resized(image, geometry)
     if image.shape[1::-1] == size:
         return image
     if geometry.antialias:

@@ -62,11 +62,12 @@ def recall(unit: Unit, store: Store) -> Result | None:
         found = None if content is None else msgspec.json.decode(content, type=_Kept)
     except msgspec.DecodeError:
         return None
-    if found is None:
+    if found is None or len(found.probabilities) != len(unit.images):
+        return None
+    classes = len(unit.network.training.member.classes)
+    if any(len(row) != classes for row in found.probabilities):
         return None
     probabilities = np.array(found.probabilities, dtype=np.float64)
-    if probabilities.shape != (len(unit.images), len(unit.network.training.member.classes)):
-        return None
     return Result(probabilities=probabilities, batch_size=found.batch_size, took=found.took)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import zoo
 from evaluate.alignment import align
 from evaluate.complete import Progress
+from evaluate.images import ENDINGS
 from evaluate.jobs import Job, trained
 from evaluate.jobs import untrained as random
 from evaluate.labels import Labels
@@ -29,8 +30,9 @@ from weights.store import fetched_weights
 from zoo.engines import Engine
 from zoo.engines import check as check_engine
 from zoo.errors import UsageError
-from zoo.files import make_folder
+from zoo.files import check_target, make_folder
 from zoo.runtime import Device, Precision, check
+from zoo.urls import is_url
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -131,7 +133,7 @@ def predict_to(
             raise UsageError(
                 "say which weights: --weights DIR for trained files, or --untrained SEED for random ones"
             )
-    if output.suffix.lower() == ".csv":
+    if output.suffix.lower() in (".csv", *ENDINGS):
         raise UsageError(
             f"{output}: predictions are Parquet; end it in .parquet and add --csv for a CSV beside it"
         )
@@ -143,6 +145,9 @@ def predict_to(
     if launching.launcher == "local":
         check_engine(engine, check(device, precision), precision, compiled=compiled)
     make_folder(output.parent)
+    outputs = (output, _published_of(output)) if as_csv else (output,)
+    for path in outputs:
+        check_target(path)
     job: Job
     if weights is not None or complete:
         own = (weights or Path()) / card.name
@@ -156,15 +161,36 @@ def predict_to(
         test_set, labels, columns=columns, diagnoses=diagnoses, on_error=on_error, limit=limit,
         workers=workers or cores(), progress=progress,
     )  # fmt: skip
+    _keep_inputs(outputs, [labels, diagnoses, images.table_path, *(each.path for each in job.trainings)])
     with opened(launching, device, workers) as launcher:
         metadata = predict_to_file(
             output, job, images, settings, progress, launcher=launcher, store=launching.store
         )
-    written = [output]
-    if as_csv:
-        write_published(output, images.labels, output.with_suffix(".csv"))
-        written.append(output.with_suffix(".csv"))
-    return Written(system=card.name, files=tuple(written), metadata=metadata, labels=images.labels)
+    for path in outputs[1:]:
+        write_published(output, images.labels, path)
+    return Written(system=card.name, files=outputs, metadata=metadata, labels=images.labels)
+
+
+def _published_of(output: Path) -> Path:
+    """The CSV beside a file of predictions; of two outputs that end otherwise each has its own.
+
+    >>> str(_published_of(Path("a.parquet"))), str(_published_of(Path("a.fold0")))
+    ('a.csv', 'a.fold0.csv')
+    """
+    parquet = output.suffix.lower() == ".parquet"
+    return output.with_name(f"{output.stem if parquet else output.name}.csv")
+
+
+def _keep_inputs(outputs: Sequence[Path], inputs: Iterable[Path | str | None]) -> None:
+    """Refuses to write over a file that was read.
+
+    Raises:
+        UsageError: An output is one of the inputs, by whatever name.
+    """
+    there = [Path(each) for each in inputs if each and not is_url(each) and Path(each).exists()]
+    for path in outputs:
+        if path.exists() and any(path.samefile(each) for each in there):
+            raise UsageError(f"{path}: is read, and would be written over; choose another --output")
 
 
 def ranking(written: Written) -> dict[str, float]:

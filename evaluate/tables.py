@@ -28,15 +28,16 @@ def read_csv(path: Path, text: Iterable[str]) -> pd.DataFrame:
         text: Names of columns that are kept as text, however much they look like numbers.
 
     Raises:
-        InputError: The file cannot be read as a table.
+        InputError: The file cannot be read as a table, or two columns have one of the names.
     """
+    names = list(text)
     try:
         with warnings.catch_warnings():
             # pandas only warns when rows are longer than the header, and drops what is too much.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
-                io.BytesIO(read_content(path)) if is_url(path) else path,
-                dtype=dict.fromkeys(text, str),
+                _content(path),
+                dtype=dict.fromkeys(names, str),
                 index_col=False,
                 skip_blank_lines=False,
                 low_memory=False,
@@ -51,11 +52,24 @@ def read_csv(path: Path, text: Iterable[str]) -> pd.DataFrame:
         raise InputError(f"{path}: cannot be read as a CSV table: {' '.join(str(error).split())}") from error
     if len(frame.columns) == 1 and ";" in str(frame.columns[0]):
         raise InputError(f"{path}: its columns are separated by semicolons; save it with commas")
+    if twice := [name for name in names if name in frame and f"{name}.1" in frame and _repeats(path, name)]:
+        raise InputError(f"{path}: two columns are called {twice[0]!r}; keep or rename one of them")
     frame.index = pd.RangeIndex(2, len(frame) + 2, name="row")
     frame = frame.dropna(how="all")
     if frame.empty:
         raise InputError(f"{path}: the table has no rows")
     return frame
+
+
+def _content(path: Path) -> Path | io.BytesIO:
+    """What pandas reads."""
+    return io.BytesIO(read_content(path)) if is_url(path) else path
+
+
+def _repeats(path: Path, name: str) -> bool:
+    """Whether a header has a name twice; pandas calls the second `name.1`, which a table may have of itself."""
+    header = pd.read_csv(_content(path), header=None, nrows=1, dtype=str, skip_blank_lines=False)
+    return bool((header.iloc[0] == name).sum() > 1)
 
 
 def ids(frame: pd.DataFrame, column: str, path: str) -> pd.Series[str]:

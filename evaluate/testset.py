@@ -103,7 +103,7 @@ def read_test_set(
         InputError: There is no image or no such table; it is not clear which table or which file
             is meant; rows and files do not belong together; or images cannot be read (all of
             them are named).
-        UsageError: `columns` names a role that does not exist, `limit` or `workers` is below 1, or
+        UsageError: `columns` names a role that does not exist, or it or `diagnoses` is given without a table, `limit` or `workers` is below 1, or
             `on_error` is neither.
     """
     if limit is not None and limit < 1:
@@ -115,6 +115,10 @@ def read_test_set(
     folder, given = place(folder), dict(columns or {})
     found = files_of(folder)
     source = Source.of(place(table), given) if table else find_table(folder, found, given)
+    if source is None and (given or diagnoses):
+        raise UsageError(
+            f"{folder}: --column and --diagnoses say how a table is read, and there is none; give it with --labels TABLE"
+        )
     frame, files = joined(source, found, folder) if source else (None, dict(found))
     image_of = dict(zip(files, originals(pd.Series(list(files)), pd.Index(list(files))), strict=True))
     if source:

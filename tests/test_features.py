@@ -49,6 +49,17 @@ def test_every_card_says_how_its_features_are_made():
         assert all(feature.kind for feature in card.metadata), card.name
 
 
+def test_a_patient_is_known_by_another_image_of_the_lesion(reader, folder):
+    table = (
+        "image_name,patient_id,lesion_id,sex,age_approx,anatom_site_general_challenge\n"
+        "A,P,L1,male,45,torso\nB,,L1,male,45,torso\nC,P,L2,male,45,torso\nD,-1,,male,45,torso\n"
+    )
+    found = read_test_set(folder(table))
+    assert found.table is not None
+    assert found.table["patient"].dropna().to_dict() == dict.fromkeys("ABC", "P")
+    np.testing.assert_allclose(metadata_features(reader, found)[:, 2], np.log([4, 4, 4, 2]), rtol=1e-6)
+
+
 def test_features_by_hand(reader, folder):
     found = read_test_set(folder(TABLE))
     features = metadata_features(reader, found)

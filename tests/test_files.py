@@ -23,7 +23,7 @@ def test_what_is_no_file_is_left_alone(tmp_path: Path, make) -> None:
     make(tmp_path / "here")
     (tmp_path / "link").symlink_to("here")
     for name in ("here", "link"):
-        with pytest.raises(MachineError, match="is no file"):
+        with pytest.raises(MachineError, match="is not a file"):
             write(tmp_path / name, "text")
     assert not (tmp_path / "here").is_file()
     assert {each.name for each in tmp_path.iterdir()} == {"here", "link"}

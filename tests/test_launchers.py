@@ -425,6 +425,21 @@ def test_slurm_needs_slurm_and_options_that_it_knows(
         written(small_system(), test_set, tmp_path, Slurm(1, cluster="local", options={"partitoin": "gpu"}))
 
 
+def test_an_array_that_slurm_does_not_take_is_one_line(
+    small_system: Callable[..., System], test_set: TestSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "bin"
+    place.mkdir()
+    for name in ("sbatch", "srun"):
+        (place / name).write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
+        (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    with pytest.raises(
+        MachineError, match="the array job was not taken: sbatch: error: invalid partition; look at --slurm"
+    ):
+        written(small_system(), test_set, tmp_path, Slurm(1, options={"partition": "wrong"}))
+
+
 def test_a_task_that_comes_back_after_its_time_limit_goes_on(
     small_system: Callable[..., System], test_set: TestSet, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -482,6 +497,9 @@ def test_a_task_refuses_to_compute_with_another_version_of_the_engine(
         (["--slurm", "partition=gpu"], 2, "--slurm is an option of Slurm; add --launcher slurm"),
         (["--cpus", "2"], 2, "--cpus and --gpus are for --launcher ray or slurm; here say --processes"),
         (["--launcher", "slurm", "--gpus", "0.5"], 2, "Slurm gives whole GPUs"),
+        (["--launcher", "slurm", "--gpus", "nan"], 2, "'nan' is not a finite number"),
+        (["--launcher", "ray", "--gpus", "inf"], 2, "'inf' is not a finite number"),
+        (["--results", "gopher://x"], 2, "gopher://x: no file system is known by gopher://"),
         (["--launcher", "slurm", "--slurm", "partition"], 2, "'partition' is not NAME=VALUE"),
         (["--launcher", "slurm"], 4, "launcher slurm: there is no sbatch here"),
         (["--launcher", "ray", "--address", "127.0.0.1:1"], 4, "Ray cluster 127.0.0.1:1: cannot be reached"),
@@ -500,6 +518,15 @@ def test_what_a_launcher_does_not_have_is_said(
     done = CliRunner().invoke(cli.main, [*start, "--output", str(tmp_path / "a.parquet"), *words])
     assert done.exit_code == code, done.output
     assert message in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("said", "threads"), [("1", 1), ("1,4", 1), (" 1 ", 1), ("", 4), ("0", 4), ("-1", 4), ("many", 4)]
+)
+def test_processes_hear_what_openmp_hears(said: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluate.launchers.processes.cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert Processes(2).threads == threads
 
 
 @pytest.mark.parametrize(

@@ -348,9 +348,8 @@ def test_a_broken_kept_file_is_computed_again(
     tiny: System, test_set: TestSet, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (before,) = predict([untrained(tiny, 0)], test_set)
-    for file, content in zip(
-        sorted(kept.iterdir()), (b"", b"{", b'{"probabilities":[[1]],"batch_size":1}'), strict=False
-    ):
+    wrong = b'{"probabilities":[[1]],"batch_size":1}', b'{"probabilities":[[1],[0,1]],"batch_size":1}'
+    for file, content in zip(sorted(kept.iterdir()), (b"", b"{", *wrong), strict=False):
         file.write_bytes(content)
     runs = Runs(monkeypatch)
     (after,) = predict([untrained(tiny, 0)], test_set)

@@ -25,6 +25,8 @@ import zoo
 from evaluate.predictions import read_predictions
 from weights.untrained import enliven
 from zoo.card import VIEWS, Assumption, Attention, Checkpoints, Member, System, Views
+from zoo.errors import MachineError
+from zoo.files import write
 
 ROOT = Path(__file__).parents[1]
 PREDICT = [sys.executable, str(ROOT / "cli.py"), "predict", "sge_b3", "--untrained", "0", "--folds", "0", "--views", "1"]  # fmt: skip
@@ -308,6 +310,8 @@ def test_predict_then_score_is_what_compare_says(
         (["--untrained", "0", "--weights", "{w}"], 2, "not both"),
         ([], 2, "--weights DIR for trained files, or --untrained SEED for random ones"),
         (["--weights", "{images}"], 3, "2 of 2 files of tiny are missing: small_fold0.pth; small_fold1.pth"),
+        (["--untrained", str(2**64)], 2, f"seed {2**64}: the largest is {2**64 - 2}"),
+        (["--untrained", str(2**64 - 1)], 2, "the largest is"),
         (["--untrained", "0", "--folds", "2"], 2, "tiny has no fold 2; its folds are 0 to 1"),
         (["--untrained", "0", "--folds", "one"], 2, "'one' is not a number"),
         (["--untrained", "0", "--members", "large"], 2, "tiny has no member 'large'"),
@@ -316,6 +320,7 @@ def test_predict_then_score_is_what_compare_says(
         (["--untrained", "0", "--precision", "tf32", "--device", "cpu"], 4, "tf32 is NVIDIA's"),
         (["--untrained", "0", "--output", "{images}/I_000.jpg/a.parquet"], 4, "choose another folder"),
         (["--untrained", "0", "--output", "{tmp}/a.csv"], 2, "end it in .parquet and add --csv"),
+        (["--untrained", "0", "--output", "{images}/I_000.jpg"], 2, "end it in .parquet"),
         (["--untrained", "0", "--test-set", "{w}"], 3, "image"),
     ],
 )
@@ -334,6 +339,47 @@ def test_what_is_wrong_is_one_line_with_its_exit_code(
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("Error: ")
     assert not (tmp_path / "kept").exists(), "nothing runs before everything is checked"
+
+
+def test_no_file_that_is_read_is_written_over(images: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    before = shutil.copy(images / "table.csv", labels).read_bytes()
+    found = run(
+        "predict", "timm:test_efficientnet", "--test-set", images, "--labels", labels, "--untrained", "0",
+        "--output", tmp_path / "labels.parquet", "--csv",
+    )  # fmt: skip
+    assert found.exit_code == 2, found.stderr
+    assert found.stderr.splitlines()[-1] == (
+        f"Error: {labels}: is read, and would be written over; choose another --output"
+    )
+    assert labels.read_bytes() == before
+    assert not (tmp_path / "kept").exists(), "networks ran"
+
+
+def test_outputs_that_differ_in_another_ending_have_a_csv_each(images: Path, tmp_path: Path) -> None:
+    for fold in range(2):
+        found = run(
+            "predict", "timm:test_efficientnet", "--test-set", images, "--untrained", fold, "--limit", "2",
+            "--output", tmp_path / f"a.{fold}", "--csv",
+        )  # fmt: skip
+        assert found.exit_code == 0, found.stderr
+    assert sorted(file.name for file in tmp_path.glob("a*")) == ["a.0", "a.0.csv", "a.1", "a.1.csv"]
+
+
+def test_a_pipe_or_device_is_not_replaced_by_a_file(images: Path, tmp_path: Path) -> None:
+    output = tmp_path / "pipe.parquet"
+    os.mkfifo(output)
+    found = run(
+        "predict", "timm:test_efficientnet", "--test-set", images, "--untrained", "0", "--output", output
+    )
+    assert found.exit_code == 4, found.stderr
+    assert found.stderr.splitlines() == [
+        f"Error: {output}: cannot be written: what is there is not a file; choose another name"
+    ]
+    assert output.is_fifo()
+    with pytest.raises(MachineError, match="is not a file"):
+        write(output, b"")
+    assert output.is_fifo()
 
 
 def test_options_without_networks_to_run_are_refused(images: Path) -> None:

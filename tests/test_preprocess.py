@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import closing
+from pathlib import Path
+
 import albumentations
 import cv2
 import numpy as np
@@ -12,9 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import zoo
+from evaluate.decoding import Decoder
 from evaluate.preprocess import Geometry, normalise, shape
+from evaluate.testimages import TestImage
 from zoo.card import Member, Preprocess, Views
-from zoo.errors import CardError
+from zoo.errors import CardError, InputError
 
 
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -99,3 +105,19 @@ def test_members_that_differ_in_normalisation_share_pixels() -> None:
     assert geometry(64) != geometry(96)
     assert geometry(64) != geometry(64, interpolation="area")
     assert geometry(64, crops=3).bytes == 3 * geometry(64).bytes
+
+
+def test_a_line_of_pixels_is_not_enlarged_without_end(tmp_path: Path) -> None:
+    """Some kilobytes would become gigabytes where the short side decides."""
+    path = tmp_path / "line.png"
+    Image.fromarray(photograph(1, 3000)).save(path)
+    data = path.read_bytes()
+    image = TestImage(id="line", path=path, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    square, kept = geometry(256), geometry(256, keep_shape=True)
+    decoder = Decoder(1)
+    with closing(decoder):
+        assert decoder.start({0: (image, [square])})(0)[square].shape == (1, 256, 256, 3)
+        with pytest.raises(
+            InputError, match=r"line.png: 3000 × 1 pixels would become 768000 × 256, more than"
+        ):
+            decoder.start({0: (image, [kept])})(0)

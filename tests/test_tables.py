@@ -44,3 +44,16 @@ def test_an_archive_that_is_no_table_is_one_line(
 def test_a_compressed_table_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(TEXT.encode()))
     assert len(read_csv(tmp_path / "a.csv.gz", ["image_name"])) == 1000
+
+
+def test_two_columns_of_one_name_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\ufeffimage_name,target,target,note,note\nISIC_1,1,0,,\n")
+    with pytest.raises(
+        InputError, match=r"a.csv: two columns are called 'target'; keep or rename one of them"
+    ):
+        read_csv(path, ["image_name", "target"])
+    # Nobody reads the notes, and a table that pandas has written may have both of these.
+    assert read_csv(path, ["image_name"]).shape == (1, 5)
+    path.write_text("image_name,target,target.1\nISIC_1,1,0\n")
+    assert read_csv(path, ["image_name", "target"])["target"].tolist() == ["1"]

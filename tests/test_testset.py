@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -155,6 +156,25 @@ def test_without_a_table_ids_are_names_in_natural_order(folder):
     found = read_test_set(folder(None, ["b10.jpg", "b9.png", "a.jpg"]))
     assert names(found) == ["a", "b9", "b10"]
     assert (found.table, found.labels, found.table_path, found.table_sha256) == (None, None, "", "")
+
+
+def test_a_name_that_is_no_text_is_told(folder):
+    place = folder(None, ["a.jpg"])
+    (place / "a.jpg").rename(place / os.fsdecode(b"b\xff.jpg"))
+    with pytest.raises(
+        InputError, match=r"the file name 'b\\udcff.jpg' is no text in UTF-8; rename the file"
+    ):
+        read_test_set(place)
+
+
+def test_a_way_to_read_a_table_needs_one(folder, tmp_path):
+    place, own = folder(None, ["a.jpg"]), tmp_path / "own.toml"
+    own.write_text('melanoma = ["wen"]\n')
+    for more in ({"columns": {"target": "mel"}}, {"diagnoses": own}):
+        with pytest.raises(
+            UsageError, match="say how a table is read, and there is none; give it with --labels"
+        ):
+            read_test_set(place, **more)
 
 
 def test_a_table_may_say_nothing_of_melanoma(folder):

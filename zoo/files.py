@@ -19,14 +19,13 @@ def replacing(path: Path) -> Iterator[Path]:
     A link stays, and the file that it leads to is replaced.
 
     Raises:
-        MachineError: The file cannot be written (no such folder, no permission, disk full), or is
-            none (a folder, a device); what was there before is untouched.
+        MachineError: The file cannot be written (no such folder, no permission, disk full), or what
+            is there is no file (a folder, a device); what was there before is untouched.
     """
     place = Path(os.path.realpath(path))
     temporary: Path | None = None
     try:
-        if place.exists() and not place.is_file():  # An administrator could replace even /dev/null.
-            raise MachineError(f"{path}: cannot be written: it is there, and is no file; choose another name")
+        check_target(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
         os.close(descriptor)
@@ -42,6 +41,16 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """Refuses to put a file in the place of a folder, a device such as `/dev/null`, or a pipe.
+
+    Raises:
+        MachineError: There is such a thing.
+    """
+    if path.exists() and not path.is_file():
+        raise MachineError(f"{path}: cannot be written: what is there is not a file; choose another name")
 
 
 def make_folder(path: Path) -> None:

@@ -15,6 +15,7 @@ from evaluate.launchers.queue import RETRIES
 from evaluate.stores import Store
 from zoo.errors import UsageError
 from zoo.runtime import Device, resolve
+from zoo.urls import file_system
 
 Name = Literal["local", "ray", "slurm"]
 
@@ -49,11 +50,14 @@ class Launching(msgspec.Struct, frozen=True, kw_only=True):
         return Store(location=self.results)
 
     def check(self) -> None:
-        """Refuses options that the launcher does not have.
+        """Refuses options that the launcher does not have, and a place for results of a kind that is not known.
 
         Raises:
             UsageError: There is one.
+            MachineError: The package for the place is not installed.
         """
+        if self.store.remote:
+            file_system(self.results)
         if self.address and self.launcher != "ray":
             raise UsageError("--address is that of a Ray cluster; add --launcher ray")
         if self.slurm and self.launcher != "slurm":

@@ -35,7 +35,7 @@ class Processes:
 
     def __init__(self, slots: int, workers: int | None = None, retries: int = RETRIES) -> None:
         self.slots = slots
-        self.threads = min(max(1, cores() // slots), int(os.environ.get(_THREADS) or cores()))
+        self.threads = min(max(1, cores() // slots), _allowed())
         self.workers = workers or self.threads
         self.retries = retries
 
@@ -123,6 +123,12 @@ class _Worker:
             return f"ended after {self.why}"
         code = self.process.exitcode or 0
         return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+
+
+def _allowed() -> int:
+    """Threads by `OMP_NUM_THREADS`, of which the first level counts (`4,2`); the cores where it says no number."""
+    first = os.environ.get(_THREADS, "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else cores()
 
 
 def _idle(workers: dict[Connection, _Worker]) -> _Worker | None:

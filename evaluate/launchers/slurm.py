@@ -114,8 +114,16 @@ class Slurm:
             )
             for units in tasks
         ]
-        with executor.batch():
-            jobs = [executor.submit(task) for task in asked]
+        from submitit.core.utils import FailedJobError
+
+        try:
+            with executor.batch():
+                jobs = [executor.submit(task) for task in asked]
+        except FailedJobError as error:
+            raise MachineError(
+                f"launcher slurm: the array job was not taken: {_last(error)}; look at --slurm, --cpus, --gpus and "
+                "--processes"
+            ) from error
         seen: list[set[str]] = [set() for _ in tasks]
         at_work = dict(enumerate(jobs))
         try:

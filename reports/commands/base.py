@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import logging
+import math
 import os
 import signal
 import sys
@@ -107,6 +108,17 @@ def own_options() -> list[click.Option]:
             help="Show the traceback of an error.",
         ),
     ]
+
+
+class Finite(click.FloatRange):
+    """A number of a range, without `nan` and `inf`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 class There(click.Path):

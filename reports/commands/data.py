@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reports.commands.base import Group, one_line
+from reports.commands.base import Finite, Group, one_line
 from reports.terminal import fields, print_json, print_tables, progress
 
 
@@ -76,7 +76,7 @@ def data_path(name: str) -> None:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="SECONDS",
     default=20,
     show_default=True,
@@ -91,7 +91,7 @@ def data_path(name: str) -> None:
 )
 @click.option(
     "--max-time",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="SECONDS",
     help="Give up when all of it takes longer.",
 )

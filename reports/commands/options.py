@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from reports.commands.base import Failure, There
+from reports.commands.base import Failure, Finite, There
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -205,7 +205,7 @@ def launching_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--slurm", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="Option of sbatch, such as partition=gpu or time=600; may be repeated."),
         click.option("--address", default="", metavar="HOST:PORT|auto", help="Ray cluster that is there.  [default: one is started for the run]"),
         click.option("--retries", type=click.IntRange(min=0), default=2, show_default=True, help="How often a unit is begun again after its process or node died."),
-        click.option("--gpus", type=click.FloatRange(min=0), help="GPUs of a process, with ray or slurm.  [default: 1 with --device cuda, else 0]"),
+        click.option("--gpus", type=Finite(min=0), help="GPUs of a process, with ray or slurm.  [default: 1 with --device cuda, else 0]"),
         click.option("--cpus", type=click.IntRange(min=1), help="Cores of a process, with ray or slurm.  [default: 1]"),
         click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Processes that compute at a time.  [default: here one for each GPU, or one; ray: as many as there is room for; slurm: 8]"),
         click.option("--launcher", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True, help="Where networks run: here, on a Ray cluster, or under Slurm."),

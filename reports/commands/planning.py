@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from reports.commands.base import There
+from reports.commands.base import Finite, There
 from reports.terminal import print_json, print_tables
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -53,9 +53,9 @@ class _FolderOrNumber(There):
 def run_options(command: F) -> F:
     """Which run of `predict` is planned: the command gets `images` and the names of `_OF_RUN`."""
     for option in (
-        click.option("--image-mb", type=click.FloatRange(min=0, min_open=True), metavar="MB", help="Mean size of an image's file, with a number of images.  [default: that of earlier runs]"),
+        click.option("--image-mb", type=Finite(min=0, min_open=True), metavar="MB", help="Mean size of an image's file, with a number of images.  [default: that of earlier runs]"),
         click.option("--results", default="", metavar="DIR|URL", help="Where earlier runs of predict kept their work, and how long it took.  [default: the cache folder]"),
-        click.option("--price", type=click.FloatRange(min=0), help="Of one node for an hour, with a number of images."),
+        click.option("--price", type=Finite(min=0), help="Of one node for an hour, with a number of images."),
         click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Cores of a process, with ray or slurm, where networks run on CPUs.  [default: as many as were timed]"),
         click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Processes that compute at a time, on all nodes together.  [default: one for each node]"),
         click.option("--nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Machines, with a number of images."),
@@ -108,7 +108,7 @@ def plan_run(
     from reports.planning import Way, plan
     from zoo.errors import UsageError
 
-    Launching(launcher=launcher, cpus=cpus).check()
+    Launching(launcher=launcher, cpus=cpus, results=results).check()
     if launcher == "local" and nodes > 1:
         raise UsageError(f"--nodes {nodes}: --launcher local is one machine; choose ray or slurm")
     if processes is not None and processes < nodes:
