@@ -232,6 +232,7 @@ def test_near_duplicates_are_of_two_lesion_images_whatever_their_files_are_calle
     assert finding.severity == "error"
     assert finding.figures == {"pairs": 1, "different labels": 1}
     assert finding.examples == ("ISIC_0000000 and ISIC_0000001",)
+    assert "1 pair among 3 images in photos" in finding.found, "four files are of three lesion images"
     copies = hashes(["ISIC_0000001", "ISIC_0000001_0"], [0, 0])
     assert not findings(run([predicted()], labelled(table), images=copies), "near_duplicate_images")
 
