@@ -14,7 +14,7 @@ from evaluate.alignment import align
 from evaluate.estimate import estimate
 from evaluate.labels import Labels
 from evaluate.measure import resampled
-from evaluate.predictions import Kind, Predictions, system_title
+from evaluate.predictions import Kind, Predictions
 from evaluate.ranking import Counts, Floats
 from evaluate.recalibration import Grouped, inside
 from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
@@ -154,11 +154,7 @@ def calibration_of(
         bins: tuple[Bin, ...] = ()
         if not reason:
             metrics, bins = next(found)
-        systems.append(
-            SystemCalibration(
-                system=given.system, title=system_title(given.system), metrics=metrics, bins=bins
-            )
-        )
+        systems.append(SystemCalibration(system=given.system, title=given.called, metrics=metrics, bins=bins))
     return Calibration(
         systems=tuple(systems),
         test_prevalence=float(melanoma.mean()),

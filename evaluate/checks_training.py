@@ -113,9 +113,11 @@ def images_shared_with_training(evidence: Evidence) -> Outcome:
     """Test images that are nearly the same as a training image."""
     if evidence.images is None or evidence.train_images is None:
         return "no images of both sets; give --images DIR and --train-images DIR"
-    pairs = near_duplicates(evidence.images, evidence.train_images)
-    if not pairs:
+    found = near_duplicates(evidence.images, evidence.train_images)
+    if not found:
         return []
+    # Several files of one lesion image are like the same training image, and that is one pair.
+    pairs = list({(pair.a, pair.b): pair for pair in found}.values())
     test = list(dict.fromkeys(pair.a for pair in pairs))
     return [
         AuditFinding(

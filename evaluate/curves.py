@@ -12,7 +12,7 @@ import pandas as pd
 from evaluate.alignment import align
 from evaluate.labels import Labels
 from evaluate.measure import resampled
-from evaluate.predictions import Predictions, system_title
+from evaluate.predictions import Predictions
 from evaluate.ranking import Counts, Curve, Floats, Ranking
 from evaluate.resampling import LEVEL
 from evaluate.skipped import without_skipped
@@ -116,7 +116,7 @@ def curves(
         systems.append(
             SystemCurves(
                 system=given.system,
-                title=system_title(given.system),
+                title=given.called,
                 roc=roc,
                 precision=precision,
                 calls=calls(scores, melanoma),

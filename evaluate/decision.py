@@ -13,7 +13,7 @@ from evaluate.calibration import refused
 from evaluate.estimate import estimate
 from evaluate.labels import Labels
 from evaluate.measure import resampled
-from evaluate.predictions import Predictions, system_title
+from evaluate.predictions import Predictions
 from evaluate.ranking import Confusion, Counts, Floats, Ranking
 from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
 from evaluate.scored import Metric
@@ -114,7 +114,7 @@ def decision_curves(
     systems = [
         SystemDecision(
             system=given.system,
-            title=system_title(given.system),
+            title=given.called,
             net_benefit=(Metric(value=None, reason=reason),) * len(thresholds)
             if (reason := refused(each.kind))
             else tuple(next(figures)),

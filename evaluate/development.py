@@ -13,7 +13,7 @@ import pandas as pd
 from evaluate.alignment import Aligned, align
 from evaluate.labels import Labels, read_labels
 from evaluate.overlap import Overlap, TrainingTable, ids_of, overlap, plain_name
-from evaluate.predictions import UNSTATED, Kind, Predictions, card_of, files_of, find, system_of, system_title
+from evaluate.predictions import UNSTATED, Kind, Predictions, card_of, files_of, find, system_of
 from evaluate.ranking import Ranking
 from evaluate.skipped import without_skipped
 from zoo.errors import InputError
@@ -154,7 +154,7 @@ def carries_over(dev: Development, aligned: Aligned, given: Predictions, labels:
     ties = shared(dev, labels)
     if ties.all_images:
         notes.append(
-            f"{system_title(given.system)}: {ties.said} of the test set "
+            f"{given.called}: {ties.said} of the test set "
             f"({len(ties.all_images)} of {len(labels.table)} lesion images) also in the development images: a "
             "threshold that has seen a patient is not wholly locked."
         )
@@ -164,5 +164,5 @@ def carries_over(dev: Development, aligned: Aligned, given: Predictions, labels:
             if UNSTATED in given.notes
             else "ranks within their own set of images, so a threshold means"
         )
-        notes.append(f"{system_title(given.system)}: its scores are {what} another score on another set.")
+        notes.append(f"{given.called}: its scores are {what} another score on another set.")
     return notes

@@ -19,11 +19,10 @@ NEAR = 32
 low quality differed in at most 16 bits, different lesions in at least 50."""
 
 _SMALL = 64
-_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
 class ImageHashes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Hashes of the images in a folder.
+    """Hashes of the images in a folder and those below.
 
     Attributes:
         path: The folder.
@@ -45,7 +44,7 @@ class NearDuplicate(msgspec.Struct, frozen=True):
 
 
 def hash_images(folder: Path | str) -> ImageHashes:
-    """Perceptual hashes of all JPEG and PNG images in a folder.
+    """Perceptual hashes of all JPEG and PNG images in a folder and those below.
 
     The hash holds the signs, about their median, of the low frequencies of the image's cosine
     transform (pHash: Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions,
@@ -62,9 +61,9 @@ def hash_images(folder: Path | str) -> ImageHashes:
         raise MachineError(
             "images cannot be compared: ImageHash is not installed; run: pip install 'melanoma-zoo[images]'"
         ) from error
-    files = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in _ENDINGS)
-    if not files:
-        raise InputError(f"{folder}: holds no image ({', '.join(_ENDINGS)})")
+    from evaluate.folder import images_in
+
+    files = images_in(Path(folder))
     bits = np.empty((len(files), 8, SIDE * SIDE), dtype=bool)
     for each, file in zip(bits, files, strict=True):
         try:
@@ -72,7 +71,7 @@ def hash_images(folder: Path | str) -> ImageHashes:
                 # JPEG decodes to a small size at once, which is most of the time saved.
                 image.draft("L", (2 * _SMALL, 2 * _SMALL))
                 small = image.convert("L").resize((_SMALL, _SMALL), Image.Resampling.LANCZOS)
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{file}: cannot be read as an image: {error}") from error
         turned = [small, *(small.transpose(symmetry) for symmetry in Image.Transpose)]
         each[:] = [imagehash.phash(view, hash_size=SIDE).hash.ravel() for view in turned]

@@ -60,20 +60,28 @@ class Source(msgspec.Struct, frozen=True, eq=False):
 
 def files_of(folder: Path) -> dict[str, Path]:
     """The images of a folder by their names without ending, in natural order."""
-    if not is_url(folder) and not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
     found: dict[str, Path] = {}
-    for file in natsorted(_visible(folder), key=lambda path: (path.stem, str(path))):
-        if file.suffix.lower() not in images.ENDINGS:
-            continue
+    for file in images_in(folder):
         if other := found.get(file.stem):
             raise InputError(f"{folder}: {other} and {file} are of one name; keep one of them")
         if not _is_text(file.stem):  # It becomes an id, in a file of predictions.
             raise InputError(f"{folder}: the file name {file.name!a} is no text in UTF-8; rename the file")
         found[file.stem] = file
+    return found
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder and of those in it, in natural order of their names; hidden ones are left out.
+
+    Raises:
+        InputError: There is no such folder, or it holds no image.
+    """
+    if not is_url(folder) and not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder")
+    found = [file for file in _visible(folder) if file.suffix.lower() in images.ENDINGS]
     if not found:
         raise InputError(f"{folder}: holds no image ({', '.join(images.ENDINGS)})")
-    return found
+    return natsorted(found, key=lambda path: (path.stem, str(path)))
 
 
 def _is_text(name: str) -> bool:

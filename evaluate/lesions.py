@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from evaluate.alignment import align
 from evaluate.labels import Labels
-from evaluate.predictions import Predictions, system_title
+from evaluate.predictions import Predictions
 from evaluate.ranking import Floats
 from evaluate.skipped import without_skipped
 
@@ -110,7 +110,7 @@ def disagreements(
     order = np.argsort(-spread, kind="stable")[:shown]
     return Disagreements(
         systems=tuple(each.system for each in predictions),
-        titles=tuple(system_title(each.system) for each in predictions),
+        titles=tuple(each.called for each in predictions),
         lesions=tuple(
             Disagreement(
                 image=str(table.index[place]),

@@ -17,7 +17,7 @@ from evaluate.labels import Labels
 from evaluate.measure import measure, resampled, threshold
 from evaluate.paired import Difference, differences, groups, mixed
 from evaluate.points import COMPARED, FIGURES
-from evaluate.predictions import Predictions, system_title
+from evaluate.predictions import Predictions
 from evaluate.protocols import Column, OperatingPoint
 from evaluate.ranking import Counts, Floats, Ranking
 from evaluate.resampling import LEVEL, effective_clusters, usual_resamples
@@ -154,7 +154,9 @@ def operating_points(
             for point in used
             for name, figure in FIGURES.items()
         ]
-        systems.append(_System(given.system, aligned.scores, ranking, cuts, columns, dev is not None))
+        systems.append(
+            _System(given.system, given.called, aligned.scores, ranking, cuts, columns, dev is not None)
+        )
 
     def figures(weights: Counts) -> Floats:
         found = [measure(each.ranking, each.columns, weights, prevalence) for each in systems]
@@ -193,6 +195,7 @@ class _System(NamedTuple):
     """A system's scores, and for each point its threshold; its columns are all figures at all points."""
 
     name: str
+    title: str
     scores: Floats
     ranking: Ranking
     cuts: list[float]
@@ -211,7 +214,7 @@ def _at(
     figures = zip(FIGURES.items(), values.tolist(), drawn, strict=True)
     return AtPoint(
         system=system.name,
-        title=system_title(system.name),
+        title=system.title,
         wanted=point,
         threshold=finite,
         threshold_from=origin,

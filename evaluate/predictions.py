@@ -54,6 +54,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         metadata: What else a Parquet file says of itself; `skipped` in it are ids of images
             without a score, and why.
         notes: What a reader of its scores must know.
+        title: What to call the system in tables; by its card where empty.
 
     Raises:
         InputError: An image is there twice for a member and fold, or a score is not a number,
@@ -67,6 +68,7 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     sha256: str = ""
     metadata: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
+    title: str = ""
 
     def __post_init__(self) -> None:
         table = self.table
@@ -97,6 +99,11 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 f"{self.path}: row {row} repeats {', '.join(str(table[key][row]) for key in keys)}; "
                 "keep one row for an image, member and fold"
             )
+
+    @property
+    def called(self) -> str:
+        """What to call the system in tables."""
+        return self.title or system_title(self.system)
 
     @property
     def skipped(self) -> dict[str, str]:

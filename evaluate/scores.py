@@ -15,7 +15,7 @@ from evaluate.development import Development, carries_over
 from evaluate.labels import Labels
 from evaluate.measure import measure, resampled, threshold
 from evaluate.paired import Difference, differences, groups, mixed
-from evaluate.predictions import Kind, Predictions, system_title
+from evaluate.predictions import Kind, Predictions
 from evaluate.protocols import Column, OperatingPoint, Protocol
 from evaluate.ranking import Counts, Floats, Ranking
 from evaluate.resampling import LEVEL, SAME, THE_SAME, effective_clusters, enough, interval, undefined
@@ -85,7 +85,7 @@ def score(
         systems.append(
             SystemScores(
                 system=given.system,
-                title=system_title(given.system),
+                title=given.called,
                 kind=scored.kind,
                 path=given.path,
                 sha256=given.sha256,

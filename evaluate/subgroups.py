@@ -16,7 +16,7 @@ from evaluate.labels import Labels
 from evaluate.metrics import OF_CURVE
 from evaluate.paired import holm
 from evaluate.parts import Group, parts
-from evaluate.predictions import Predictions, system_title
+from evaluate.predictions import Predictions
 from evaluate.protocols import OperatingPoint, title_of
 from evaluate.ranking import Ranking
 from evaluate.resampling import LEVEL, usual_resamples
@@ -159,7 +159,7 @@ def by_subgroup(
         systems=tuple(
             SystemSubgroups(
                 system=given.system,
-                title=system_title(given.system),
+                title=given.called,
                 groups=row[0],
                 at=tuple(
                     InGroupsAt(

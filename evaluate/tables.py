@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,9 +11,6 @@ import pandas as pd
 
 from zoo.errors import InputError
 from zoo.urls import is_url, read_content
-
-_UNREADABLE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, pd.errors.ParserWarning)
-"""What pandas meets in a file that is no table, or an archive of one that is broken or holds several."""
 
 _TRUTH = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
@@ -48,7 +43,11 @@ def read_csv(path: Path, text: Iterable[str]) -> pd.DataFrame:
         raise InputError(f"{path}: cannot be read as a CSV table: it is not text in UTF-8") from error
     except pd.errors.EmptyDataError as error:
         raise InputError(f"{path}: the file is empty") from error
-    except _UNREADABLE as error:
+    except MemoryError:
+        raise
+    except (
+        Exception
+    ) as error:  # Each kind of archive has errors of its own, also where a package is missing for it.
         raise InputError(f"{path}: cannot be read as a CSV table: {' '.join(str(error).split())}") from error
     if len(frame.columns) == 1 and ";" in str(frame.columns[0]):
         raise InputError(f"{path}: its columns are separated by semicolons; save it with commas")

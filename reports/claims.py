@@ -176,7 +176,7 @@ def _figure(claim: Figure, record: Record) -> tuple[list[Finding], str]:
     for reading in claim.readings:
         scored = record.scored(claim.system, reading.protocol)
         if entry is None or scored is None:
-            return [], record.unscored or f"{claim.system} is not in this comparison"
+            return [], _lacking([claim.system], record)
         printed = next(figure for figure in entry.card.expected if figure.metric == claim.metric)
         metric = scored.metrics[reading.metric]
         if metric.threshold_from == "development":
@@ -209,7 +209,7 @@ def _difference(claim: Better | Comparable, record: Record) -> tuple[list[Findin
     own = f"Holm over the {many(len(family), 'pair')} of this claim"
     pairs = {each.a: each for each in adjusted(family) if record.entry(each.a) and record.entry(each.b)}
     if not pairs:
-        return [], record.unscored or f"{claim.reference} is not in this comparison"
+        return [], _lacking([claim.reference], record) or _lacking(claim.systems, record)
     findings = []
     for system in claim.systems:
         found = pairs.get(system)
@@ -231,6 +231,18 @@ def _difference(claim: Better | Comparable, record: Record) -> tuple[list[Findin
             figure += f", {p_value(found.p_adjusted)} ({own})"
         findings.append(Finding(rule=rule, figure=figure, agrees=agrees))
     return findings, ""
+
+
+def _lacking(systems: Sequence[str], record: Record) -> str:
+    """Why systems have no scores; empty where all have some."""
+    scored = {each.system for scores in record.scores for each in scores.systems}
+    without = [name for name in systems if name not in scored]
+    return record.unscored or "; ".join(
+        f"{_title(name, record)}: {record.missing.get(name, 'no predictions')}"
+        if record.entry(name)
+        else f"{_title(name, record)} is not in this comparison"
+        for name in without
+    )
 
 
 def _title(system: str, record: Record) -> str:

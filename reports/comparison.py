@@ -7,6 +7,7 @@ writes down what came back.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -47,7 +48,7 @@ def count(systems: Sequence[System], progress: Progress | None = None) -> list[E
     Raises:
         CardError: As of `compare`.
     """
-    return _entries(systems, None, progress)[0]
+    return _entries(_told_apart(systems), None, progress)[0]
 
 
 def compare(
@@ -72,8 +73,7 @@ def compare(
             device is not there. A system of another's whose builder fails is named on the log and has
             no costs, unless there is no other.
     """
-    if inputs:
-        systems = [inputs.cards.get(system.name, system) for system in systems]
+    systems, inputs = _as_called(systems, inputs)
     development = request.development if request else {}
     scores = _score(systems, settings.protocol, settings, inputs, development)
     if scores:
@@ -122,11 +122,36 @@ def reproduce(
     record = compare(systems, settings, inputs, progress, request=request)
     wanted = claims()
     if inputs:
+        systems, inputs = _as_called(systems, inputs)
         development = request.development if request else {}
         others = [name for name in ("paper", "clinical") if name != settings.protocol]
         more = [scores for name in others if (scores := _score(systems, name, settings, inputs, development))]
         record = msgspec.structs.replace(record, scores=(*record.scores, *more))
     return msgspec.structs.replace(record, claims=tuple(judge(claim, record) for claim in wanted))
+
+
+def _told_apart(systems: Sequence[System]) -> list[System]:
+    """The systems; those of one title, such as files of one name in two folders, are called by their names."""
+    times = Counter(system.title for system in systems)
+    return [
+        msgspec.structs.replace(system, title=system.name) if times[system.title] > 1 else system
+        for system in systems
+    ]
+
+
+def _as_called(systems: Sequence[System], inputs: Inputs | None) -> tuple[Sequence[System], Inputs | None]:
+    """The systems as their trained files have them, told apart; and their predictions, called as they are."""
+    if inputs is None:
+        return _told_apart(systems), None
+    systems = _told_apart([inputs.cards.get(system.name, system) for system in systems])
+    titles = {system.name: system.title for system in systems}
+    predictions = tuple(
+        each
+        if titles.get(each.system, each.called) == each.called
+        else msgspec.structs.replace(each, title=titles[each.system])
+        for each in inputs.predictions
+    )
+    return systems, msgspec.structs.replace(inputs, predictions=predictions)
 
 
 def _entries(

@@ -207,6 +207,17 @@ def test_photographs_among_the_training_images_are_left_out_whatever_they_are_ca
     assert found.rescored
 
 
+def test_copies_of_a_photograph_among_the_training_images_are_one_pair(labelled, table) -> None:
+    photos = hashes(["ISIC_0000003", "ISIC_0000003_0", "ISIC_0000004", "ISIC_0000005"], [0, 0, 1, 2])
+    training = hashes(["ISIC_0000004", "ISIC_0000003"], [0, 1])
+    finding = only(
+        run([predicted()], labelled(table), images=photos, train_images=training),
+        "images_shared_with_training",
+    )
+    assert finding.figures == {"images": 2, "pairs": 2}
+    assert finding.examples == ("ISIC_0000003 and ISIC_0000004", "ISIC_0000004 and ISIC_0000003")
+
+
 def test_photographs_of_no_lesion_of_the_labels_leave_nothing_out(labelled, table) -> None:
     photos = hashes(["elsewhere"], [0])
     found = run([predicted()], labelled(table), images=photos, train_images=photos)
@@ -221,6 +232,7 @@ def test_near_duplicates_are_of_two_lesion_images_whatever_their_files_are_calle
     assert finding.severity == "error"
     assert finding.figures == {"pairs": 1, "different labels": 1}
     assert finding.examples == ("ISIC_0000000 and ISIC_0000001",)
+    assert "1 pair among 3 images in photos" in finding.found, "four files are of three lesion images"
     copies = hashes(["ISIC_0000001", "ISIC_0000001_0"], [0, 0])
     assert not findings(run([predicted()], labelled(table), images=copies), "near_duplicate_images")
 

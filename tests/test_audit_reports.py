@@ -122,6 +122,18 @@ def test_a_run_of_a_system_that_is_not_among_the_files_is_one_line(made_up: Path
     assert sum(line.startswith("Error: ") for line in shown.stderr.splitlines()) == 1
 
 
+def test_a_run_names_its_system_as_everywhere_by_an_alias_too(made_up: Path) -> None:
+    scores = made_up / "predictions"
+    shown = run(
+        "audit", scores, "--labels", made_up / "labels.csv", "--resamples", "40", "--json",
+        "--run", f"SGE-B3={scores / 'Spatial-B3.csv'}",
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    found = msgspec.json.decode(shown.stdout, type=Audit)
+    runs = [each for each in found.findings if each.check == "disagreeing_runs"]
+    assert [each.systems for each in runs] == [("sge_b3",)]
+
+
 def test_a_run_may_be_of_a_system_without_a_card(made_up: Path, tmp_path: Path) -> None:
     for name, source in (("mine", "SGE-B3"), ("again", "Spatial-B3")):
         (tmp_path / f"{name}.csv").write_bytes((made_up / "predictions" / f"{source}.csv").read_bytes())

@@ -245,6 +245,31 @@ def test_without_predictions_only_the_counts_can_be_judged(record: Record) -> No
     assert all(v.summary == "no predictions" for v in verdicts if v.verdict == "could not be judged")
 
 
+def test_systems_without_scores_are_named_where_nothing_can_be_judged(record: Record) -> None:
+    """They are in the comparison, and have costs: what they lack are scores."""
+    claim = Better(text="t", systems=("sge_b3", "spatial_b3"), reference="second_place", metric="roc_auc")
+    for gone, said in (
+        ({"second_place"}, "Second place: no predictions"),
+        ({"sge_b3", "spatial_b3"}, "SGE-B3: no predictions; Spatial-B3: cannot be built"),
+    ):
+        scores = tuple(
+            msgspec.structs.replace(
+                each,
+                systems=tuple(system for system in each.systems if system.system not in gone),
+                differences=tuple(pair for pair in each.differences if not {pair.a, pair.b} & gone),
+            )
+            for each in record.scores
+        )
+        left = msgspec.structs.replace(record, scores=scores, missing={"spatial_b3": "cannot be built"})
+        found = judge(claim, left)
+        assert (found.verdict, found.summary) == ("could not be judged", said)
+        if "sge_b3" in gone:
+            assert judged(left, "ROC-AUC of 0.82").summary == "SGE-B3: no predictions"
+        entries = tuple(entry for entry in record.entries if entry.card.name not in gone)
+        absent = judge(claim, msgspec.structs.replace(left, entries=entries))
+        assert absent.summary.endswith("is not in this comparison")
+
+
 def test_another_test_set_is_told(record: Record) -> None:
     assert "another test set (80 lesions, 20 melanomas)" in other_test_set(record)
     paper = [msgspec.structs.replace(scores, n=603, positives=95) for scores in record.scores]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,6 +133,38 @@ def test_tables_go_into_every_format(made_up: Path) -> None:
     assert "sensitivity 0.95 †" in markdown(shown)
     assert "∞" not in latex(shown)
     assert tables(Clinical(), "sge_b3") == []
+
+
+def test_no_p_value_of_a_subgroup_is_shown_as_0(made_up: Path) -> None:
+    found, _ = find([made_up / "predictions" / "SGE-B3.csv"])
+    labels = read_labels(made_up / "labels.csv")
+    sexed = labels.table.assign(sex=np.where(np.arange(len(labels.table)) % 2, "male", "female"))
+    asked = clinical(
+        found,
+        msgspec.structs.replace(labels, table=sexed.set_index(labels.table.index)),
+        Request(subgroups=True),
+        resamples=40,
+    )
+    assert asked.subgroups is not None
+    (system,) = asked.subgroups.systems
+    values = (0.0, 0.0004, 0.25)
+    groups = tuple(
+        msgspec.structs.replace(
+            system.groups[0],
+            metric=msgspec.structs.replace(system.groups[0].metric, value=0.5),
+            p_holm=value,
+        )
+        for value in values
+    )
+    shown = msgspec.structs.replace(
+        asked.subgroups,
+        groups=asked.subgroups.groups[:1] * len(values),
+        systems=(msgspec.structs.replace(system, groups=groups),),
+    )
+    (table,) = (
+        each for each in tables(Clinical(subgroups=shown), "sge_b3") if each.headers[-1] == "p (Holm)"
+    )
+    assert [row[-1] for row in table.rows] == ["<0.001", "<0.001", "0.250"]
 
 
 def test_a_record_holds_what_was_asked_and_the_files_behind_it(

@@ -5,14 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+from pathlib import Path
 
 import msgspec
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
+import zoo
 from benchmarks.results import Latency
+from evaluate.clinical import Request
+from evaluate.points import POINTS
 from reports import outputs, rows
-from reports.record import Record
+from reports.comparison import compare, reproduce
+from reports.inputs import read_inputs
+from reports.record import Record, Settings
 from reports.tables import comparison
 from reports.verdicts import verdicts
 
@@ -191,3 +198,28 @@ def test_golden_tables_on_a_terminal_of_80_columns(record: Record, snapshot: Sna
     shown = io.StringIO()
     Console(width=80, file=shown, color_system=None).print(terminal(outputs.tables_on_screen(record)))
     assert shown.getvalue() == snapshot
+
+
+def test_systems_of_one_title_are_called_by_their_names_everywhere(made_up: Path, tmp_path: Path) -> None:
+    files = [tmp_path / folder / "mine.csv" for folder in ("a", "b")]
+    for file, scores in zip(files, ("SGE-B3", "Spatial-B3"), strict=True):
+        file.parent.mkdir()
+        shutil.copy(made_up / "predictions" / f"{scores}.csv", file)
+    names = [f"csv:{file},kind=probability" for file in files]
+    own = [zoo.card(name) for name in names]
+    assert own[0].title == own[1].title
+    inputs = read_inputs([made_up / "predictions"], made_up / "labels.csv", elsewhere=own)
+    settings = Settings(
+        rule="networks", protocol="clinical", resamples=40, seed=0, latency="off", device="auto"
+    )
+    request = Request(points=POINTS[:1], decision_curves=True, calibration=True, subgroups=True)
+    systems = [*own, zoo.card("sge_b3")]
+    found = reproduce(systems, settings, inputs, request=request)
+    assert [entry.card.title for entry in found.entries] == [*names, "SGE-B3"]
+    assert {each.title for scores in found.scores for each in scores.systems} == {*names, "SGE-B3"}
+    assert len(found.scores) == 2
+    assert f'"title":"{own[0].title}"'.encode() not in msgspec.json.encode(found)
+    assert found.disagreements is not None
+    assert set(found.disagreements.titles) == {*names, "SGE-B3"}
+    alone = compare([own[0], zoo.card("sge_b3")], settings, inputs)
+    assert {each.title for each in alone.scores[0].systems} == {own[0].title, "SGE-B3"}

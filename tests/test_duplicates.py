@@ -148,6 +148,30 @@ def test_folders_without_images_and_broken_images_are_one_line(tmp_path: Path) -
     assert "\n" not in str(caught.value)
 
 
+def test_a_picture_with_a_damaged_header_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow has an error of another kind for each way in which a PNG file is damaged."""
+    file = tmp_path / "broken.png"
+    Image.effect_noise((80, 60), 50).save(file)
+    whole = file.read_bytes()
+    data = whole.index(b"IDAT")
+    for damaged in (whole[:data] + b"\xe2j-v" + whole[data + 4 :], whole[:8] + b"\0\0\0\1" + whole[12:]):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"broken\.png: cannot be read as an image"):
+            hash_images(tmp_path)
+    file.write_bytes(whole)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 80 * 60 // 3)
+    with pytest.raises(InputError, match=r"broken\.png: cannot be read as an image: Image size"):
+        hash_images(tmp_path)
+
+
+def test_images_of_folders_below_are_taken_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    for name in ("b.png", "melanoma/a.PNG", "nevus/2019/c.png", ".thumbnails/d.png", "nevus/._c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 60)).save(tmp_path / name, "PNG")
+    (tmp_path / "folder.png").mkdir()
+    assert hash_images(tmp_path).names == ("a", "b", "c")
+
+
 def test_without_the_package_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imagehash", None)
     with pytest.raises(MachineError, match=r"melanoma-zoo\[images\]"):

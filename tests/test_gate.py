@@ -431,7 +431,11 @@ def test_the_command(old: tuple[Record, Path], changed: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "code", "said"),
     [
-        ('[[rule]]\nmetric = "roc_auk"\ndirection = "higher"\n', 2, "did you mean roc_auc"),
+        (
+            '[[rule]]\nmetric = "roc_auk"\ndirection = "higher"\n',
+            3,
+            "rules: no figure is called 'roc_auk'; did you mean roc_auc",
+        ),
         ('[[rule]]\nmetric = "roc_auc"\n', 3, "direction"),
         ('[[rule]]\nmetric = "roc_auc"\ndirection = "higher"\ntolerance = 1\n', 3, "tolerance"),
         ('[[rule]]\nmetric = "roc_auc"\ndirection = "higher"\nabsolute = 1\nrelative = 1\n', 3, "not both"),

@@ -634,6 +634,14 @@ def test_wrong_words_are_one_line(counts: Path, words: tuple[str, ...], said: st
     assert said in " ".join(done.stderr.split())
 
 
+def test_wrong_words_leave_the_verdicts_of_earlier_repeats(counts: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "repeats.md"
+    kept.write_text("of earlier runs")
+    done = run("profile", "--counts", counts, "tiny", "--member", "third", "--output", tmp_path)
+    assert done.exit_code == 2
+    assert kept.read_text() == "of earlier runs"
+
+
 def test_a_member_alone_and_no_folder_of_images(counts: Path, tmp_path: Path) -> None:
     tiny = base.only(base.read(counts), ["TINY"])
     chosen = base.targets(tiny, member="second")

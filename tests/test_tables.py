@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +30,29 @@ def cut_short(path: Path) -> None:
     path.write_bytes(gzip.compress(TEXT.encode())[:-100])
 
 
+def damaged(path: Path) -> None:
+    content = bytearray(lzma.compress(TEXT.encode()))
+    content[40] ^= 255
+    path.write_bytes(content)
+
+
+def encrypted(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", TEXT)
+    content = bytearray(path.read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
-    ("name", "write"), [("a.zip", two_tables), ("b.zip", no_archive), ("c.csv.gz", cut_short)]
-)
+    ("name", "write"),
+    [
+        ("a.zip", two_tables), ("b.zip", no_archive), ("c.csv.gz", cut_short), ("d.csv.xz", damaged),
+        ("e.csv.xz", no_archive), ("f.csv.bz2", no_archive), ("g.tar", no_archive), ("h.tar.gz", no_archive),
+        ("i.csv.zst", no_archive), ("j.zip", encrypted),
+    ],
+)  # fmt: skip
 def test_an_archive_that_is_no_table_is_one_line(
     name: str, write: Callable[[Path], None], tmp_path: Path
 ) -> None:

@@ -116,8 +116,9 @@ def profile(
     refuse_others(fingerprint(), *(other.machine for other in earlier.values()))
     if output:
         make_folder(output)
+    _say_how_much(base, wanted, builder, repeat)  # Wrong words are told here, before anything is removed.
+    if output:
         forget_repeats(output)
-    _say_how_much(base, wanted, builder, repeat)
     found: list[Profile] = []
     try:
         for number in range(1, repeat + 1):

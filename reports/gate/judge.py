@@ -85,7 +85,7 @@ def judge(
         beside: Folders of the old and of the new record, that names of files may be relative to.
 
     Raises:
-        UnknownNameError: A rule is on a figure that does not exist.
+        InputError: A rule is on a figure that does not exist.
     """
     check(tuple(rules), new)
     found = [*_systems(new, old), *_lesions(new, old)]

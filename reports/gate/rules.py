@@ -13,7 +13,7 @@ from evaluate.protocols import PROTOCOLS
 from reports.measured import TIMED
 from reports.record import Record
 from reports.rows import rows
-from zoo.errors import InputError, UnknownNameError
+from zoo.errors import InputError
 
 Tolerance = Annotated[float, Meta(ge=0)]
 
@@ -87,7 +87,7 @@ def check(rules: tuple[Rule, ...], new: Record) -> None:
     """Refuses rules on figures that do not exist.
 
     Raises:
-        UnknownNameError: There is no such figure.
+        InputError: There is no such figure.
     """
     from difflib import get_close_matches
 
@@ -96,4 +96,4 @@ def check(rules: tuple[Rule, ...], new: Record) -> None:
     for rule in rules:
         if rule.metric not in known:
             near = ", ".join(get_close_matches(rule.metric, sorted(known), 3)) or ", ".join(sorted(scores))
-            raise UnknownNameError(f"no figure is called {rule.metric!r}; did you mean {near}?")
+            raise InputError(f"rules: no figure is called {rule.metric!r}; did you mean {near}?")
