@@ -156,7 +156,9 @@ def run_systems(
     launching.check()
     if launching.launcher == "local":
         check_engine(engine, check(device, precision), precision, compiled=compiled)
+    # Before anything is computed: what is wrong with a file shall not be told after all networks have run.
     elsewhere = [read_elsewhere(system) for system in systems if not system.members]
+    tables = tuple(read_training_table(table) for table in training)
     found, missing = weights.available(systems, folder)
     if untrained is not None:
         missing = {}
@@ -200,7 +202,7 @@ def run_systems(
     return Inputs(
         predictions=(*found_scores, *elsewhere),
         labels=truth,
-        training=tuple(read_training_table(table) for table in training),
+        training=tables,
         diagnoses=diagnoses,
         missing=missing,
         cards={job.card.name: job.card for job in jobs},

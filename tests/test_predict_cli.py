@@ -23,6 +23,7 @@ from PIL import Image
 import cli
 import zoo
 from evaluate.predictions import read_predictions
+from reports import inputs
 from weights.untrained import enliven
 from zoo.card import VIEWS, Assumption, Attention, Checkpoints, Member, System, Views
 from zoo.errors import MachineError
@@ -283,6 +284,20 @@ def test_fetched_weights_are_found_by_themselves(
     compared = run("compare", "tiny", "--no-latency", "--test-set", images, "--resamples", "40")
     assert compared.exit_code == 0, compared.output
     assert "weights not found" not in compared.stderr
+
+
+def test_a_broken_training_table_is_told_before_any_network_runs(
+    tiny: System, trained: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ran(*_: object, **__: object) -> None:
+        raise AssertionError("networks ran")
+
+    monkeypatch.setattr(inputs, "predict", ran)
+    (tmp_path / "train.csv").write_text("a,b\n1,2\n")
+    words = ("compare", "tiny", "--no-latency", "--test-set", images, "--weights", trained)
+    done = run(*words, "--train-table", tmp_path / "train.csv")
+    assert done.exit_code == 3
+    assert "train.csv" in done.stderr
 
 
 def test_predict_then_score_is_what_compare_says(
