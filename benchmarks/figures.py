@@ -12,7 +12,7 @@ from benchmarks import nvml
 from benchmarks.cells import Cell
 from benchmarks.results import Ceiling, Row
 from benchmarks.roofline import roofline
-from benchmarks.samples import CHOICE, NEEDED, NOISY, Scatter, Summary, flags, summarise
+from benchmarks.samples import CHOICE, NEEDED, NOISY, UNKNOWN, Scatter, Summary, flags, summarise
 
 RANDOM, OWN = "random", "the file's own"
 """What the weights of a network are: random, unless its card names a file that holds all of it."""
@@ -24,7 +24,7 @@ Answer = Mapping[str, Any]
 """Of a worker: `{"result": ...}` or `{"error": reason}`."""
 
 
-def timed(row: Row, cell: Cell, answers: Sequence[Answer], machine: Scatter = Scatter()) -> Row:  # noqa: B008
+def timed(row: Row, cell: Cell, answers: Sequence[Answer], machine: Scatter = UNKNOWN) -> Row:
     """A row with its times. Rounds that failed do not count, nor those of a larger batch than fitted in all.
 
     Args:
@@ -71,7 +71,7 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer], machine: Scatter = Sc
 def scatter(cell: Cell, answers: Sequence[Answer]) -> Scatter:
     """How far the rounds of a row lie apart."""
     readings = _counted(answers)
-    return _summary(cell, readings).scatter if readings else Scatter()
+    return _summary(cell, readings).scatter if readings else UNKNOWN
 
 
 def _counted(answers: Sequence[Answer]) -> list[Mapping[str, Any]]:

@@ -23,7 +23,7 @@ from benchmarks.lines import (
     sweeps,
 )
 from benchmarks.results import Ceiling, Row
-from benchmarks.samples import Scatter, pooled
+from benchmarks.samples import UNKNOWN, Scatter, pooled
 from benchmarks.sweep import Sweep, Turn
 from benchmarks.taking import Taker
 from benchmarks.timing import interleaved
@@ -197,7 +197,7 @@ def _as_used(line: Line, options: Options, taker: Taker) -> Line:
 def _timed(
     line: Line, options: Options, taker: Taker, machine: Mapping[Alike, Scatter] = MappingProxyType({})
 ) -> Row:  # fmt: skip
-    known = machine.get(_alike(line), Scatter())
+    known = machine.get(_alike(line), UNKNOWN)
     return figures.timed(line.row, line.cell, _answers(line, options, taker), known)
 
 

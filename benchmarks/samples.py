@@ -57,6 +57,10 @@ class Scatter:
         return student(self.freedom) * math.sqrt(2) * self.deviation if self.freedom else 0.0
 
 
+UNKNOWN = Scatter()
+"""That of rounds of which nothing is known."""
+
+
 def pooled(found: Sequence[Scatter]) -> Scatter:
     """What several rows say of the scatter of rounds: a machine is as restless for one as for another (ISO 5725-2).
 
@@ -65,7 +69,7 @@ def pooled(found: Sequence[Scatter]) -> Scatter:
     """
     freedom = sum(each.freedom for each in found)
     squares = sum(each.freedom * each.deviation**2 for each in found)
-    return Scatter(math.sqrt(squares / freedom), freedom) if freedom else Scatter()
+    return Scatter(math.sqrt(squares / freedom), freedom) if freedom else UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +121,7 @@ def summarise(rounds: Sequence[Sequence[float]], *, cycle: int = 0) -> Summary:
         p99=percentile(samples, 99) if not cycle and len(samples) >= NEEDED[99] else None,
         samples=len(samples),
         iqr=(high - low) / statistics.median(apart),
-        scatter=Scatter(statistics.stdev(own) / typical, len(own) - 1) if len(own) > 1 else Scatter(),
+        scatter=Scatter(statistics.stdev(own) / typical, len(own) - 1) if len(own) > 1 else UNKNOWN,
     )
 
 

@@ -72,9 +72,8 @@ def _decoded(image: TestImage, geometries: Collection[Geometry]) -> Decoded:
     pixels = decode(image.path, data)
     for geometry in geometries:
         width, height = resized(pixels, geometry)
-        if (
-            geometry.crops == 1 and width * height > LARGEST
-        ):  # Of a line of pixels, whose short side is enlarged.
+        # Of a line of pixels the short side is enlarged.
+        if geometry.crops == 1 and width * height > LARGEST:
             raise InputError(
                 f"{image.path}: {pixels.shape[1]} × {pixels.shape[0]} pixels would become {width} × {height}, more "
                 f"than {LARGEST:,}; cut it to its lesion, or move it away"

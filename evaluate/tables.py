@@ -45,9 +45,8 @@ def read_csv(path: Path, text: Iterable[str]) -> pd.DataFrame:
         raise InputError(f"{path}: the file is empty") from error
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # Each kind of archive has errors of its own, also where a package is missing for it.
+    except Exception as error:
+        # Each kind of archive has errors of its own, also where a package is missing for it.
         raise InputError(f"{path}: cannot be read as a CSV table: {' '.join(str(error).split())}") from error
     if len(frame.columns) == 1 and ";" in str(frame.columns[0]):
         raise InputError(f"{path}: its columns are separated by semicolons; save it with commas")

@@ -142,6 +142,39 @@ def test_memory_and_energy_are_of_the_batch_that_was_timed(
     assert row.reasons["joules"] == row.reasons["peak_rss_bytes"] == "not told here"
 
 
+def test_all_rows_of_a_scenario_say_how_restless_the_machine_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One network happened to take the same time in all rounds; the other did not."""
+    about = {
+        "device_ms": [], "images": 1, "batch": 1, "load_ms": 1.0, "first_ms": 1.0, "settled": True, "others": 0.0,
+        "gpu": {}, "settings": {},
+    }  # fmt: skip
+
+    def taken(_: Taker, cell: Cell, turn: int = 0) -> worker.Answer:
+        if cell.kind != "latency":
+            return {"error": "not asked for"}
+        return {"result": {**about, "samples_ms": [10.0 + turn * (cell.members[0]["size"] == 64)]}}
+
+    monkeypatch.setattr(Taker, "take", taken)
+    networks = tuple(
+        Network(member={**MEMBER, "name": name, "size": size}, macs=1, weight_bytes=1)
+        for name, size in (("steady", 32), ("restless", 64))
+    )
+    targets = [Target(name="t", title="T", networks=networks, whole=False)]
+    variants = (Variant(threads=1), Variant(threads=2))
+    with Taker(fingerprint(), Store(tmp_path)) as taker:
+        rows, _, _ = profile(targets, Options(variants=variants, rules=FULL), taker)
+        (alone, _), _, _ = profile(
+            [replace(targets[0], networks=networks[:1])], Options(variants=variants, rules=FULL), taker
+        )
+    assert alone.spread == 0.0
+    steady = [row for row in rows if row.network == "steady"]
+    assert [row.between_rounds for row in steady] == [0.0, 0.0]
+    # t of 4 degrees of freedom, √2 and the pooled deviation, 1 ms of 11 over √2.
+    assert [row.spread for row in steady] == [pytest.approx(2.776 / 11)] * 2
+
+
 @pytest.mark.parametrize("ended_by", ["an error", "too little memory"])
 def test_a_sweep_is_resumed_and_planned_as_it_ended(
     ended_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
