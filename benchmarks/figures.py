@@ -53,7 +53,7 @@ def timed(row: Row, cell: Cell, answers: Sequence[Answer], machine: Scatter = UN
         samples=found.samples,
         rounds=len(readings),
         iqr=found.iqr,
-        between_rounds=found.scatter.of_means,
+        between_rounds=found.scatter.of_means if found.scatter.freedom else None,
         spread=max(found.iqr, found.scatter.of_repeats, machine.of_repeats, CHOICE if row.sweep else 0.0),
         load_ms=statistics.median(each["load_ms"] for each in readings),
         first_ms=statistics.median(each["first_ms"] for each in readings),
@@ -288,14 +288,22 @@ def summed(row: Row, parts: Sequence[Row], passes: int) -> Row:
         whose = f"{missing.network}: " if len(parts) > 1 else ""
         return replace(row, how="summed", error=f"{whose}{missing.error}")
     total = sum(each.ms or 0.0 for each in parts)
-    # Parts that are all slow at once spread as far as their sum does; independent ones less.
-    spread = sum((each.spread or 0.0) * (each.ms or 0.0) for each in parts) / total
+
+    def together(shares: Sequence[float | None]) -> float | None:
+        # Parts that are all slow at once spread as far as their sum does; independent ones less.
+        known = [share for share in shares if share is not None]
+        if len(known) < len(parts):
+            return None
+        return sum(share * (each.ms or 0.0) for share, each in zip(known, parts, strict=True)) / total
+
     return replace(
         row,
         how="summed",
         ms=total * passes,
         summed_ms=total * passes,
-        spread=spread,
+        iqr=together([each.iqr for each in parts]),
+        between_rounds=together([each.between_rounds for each in parts]),
+        spread=together([each.spread for each in parts]),
         samples=min(each.samples for each in parts),
         rounds=min(each.rounds for each in parts),
         flags=("summed", *dict.fromkeys(flag for each in parts for flag in each.flags)),

@@ -163,7 +163,7 @@ class Row:
         rounds: Fresh processes that they come from; where fewer than were asked for, a flag says so.
         iqr: Interquartile range of the samples / median.
         between_rounds: How far another row of the run may lie from `ms` that is as fast, by the scatter of the rounds' own
-            (95%) / `ms`.
+            (95%) / `ms`; None where there is a single round.
         spread: How far a repeat of the run may lie from `ms` (95%): the largest of `iqr`, of what the scatter of the
             row's own rounds lets expect, of what that of all rows lets expect that agree in scenario, device and
             threads, and of 3% where a sweep chose the batch.

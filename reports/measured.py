@@ -30,7 +30,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         energy_flags: What makes the energy alone doubtful.
         spread: How far a repeat of the latency may lie from it; that of the widest member.
         rounds: Fresh processes that each time comes from, at least. One of them tells nothing of the noise between
-            processes, and then it is not in `spread`.
+            processes: `spread` has it from other networks then, or where these have one process too, from none.
         variant: How the networks were run, and whether in a short run.
         machine: What they were run on; None where nothing was timed.
     """

@@ -8,7 +8,7 @@ from dataclasses import replace
 from benchmarks.cells import Variant
 from benchmarks.clocks import Clocks
 from benchmarks.results import Ceiling, Machine, Profile, Row
-from benchmarks.samples import BUSY, INVALID, NEEDED, NOISY
+from benchmarks.samples import BUSY, CHOICE, INVALID, NEEDED, NOISY
 from reports import gpus
 from reports.figures import megabytes, milliseconds
 from reports.ranking import apart, figure, ranking
@@ -149,12 +149,23 @@ def _with_method(found: Sequence[Table], profile: Profile) -> list[Table]:
     method = [_QUICK] if profile.quick else []
     method.append(
         f"Each figure: {profile.rounds} fresh process{'es' * (profile.rounds > 1)}, in shuffled order, seed {profile.seed}; "
-        f"weights: {profile.weights}. Measured on {_machine(profile.machine)}{_clock(profile.clocks)}. Spread: how far "
-        f"a repeat may lie (95%), by the scatter of the rounds, of this row and of all like it, or the interquartile range / median where that is "
-        f"larger; noisy: that range is above {NOISY:.0%}, invalid: above {INVALID:.0%}. Busy: other "
+        f"weights: {profile.weights}. Measured on {_machine(profile.machine)}{_clock(profile.clocks)}. {_spread(profile)}; "
+        f"noisy: interquartile range / median above {NOISY:.0%}, invalid: above {INVALID:.0%}. Busy: other "
         f"processes took more than {BUSY:.0%} of the processors."
     )
     return [replace(each, notes=(*method, *each.notes)) if each is found[0] else each for each in found]
+
+
+def _spread(profile: Profile) -> str:
+    swept = (
+        f", or {CHOICE:.0%} where a sweep chose the batch" if any(row.sweep for row in profile.rows) else ""
+    )
+    if profile.rounds == 1:
+        return f"Spread, of the time: interquartile range / median within one process{swept}, which says nothing of a repeat"
+    return (
+        "Spread: how far the time of a repeat that follows at once may lie (95%), by the scatter of the rounds, of this row and of "
+        f"all like it; or the interquartile range / median where that is larger{swept}"
+    )
 
 
 def _notes(scenario: str, profile: Profile) -> list[str]:

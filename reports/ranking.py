@@ -50,6 +50,13 @@ def headline(row: Row) -> float | None:
     return row.images_per_s if row.scenario in PER_SECOND else row.ms
 
 
+def time(row: Row) -> float:
+    """The time that a row's spread is a share of: of a pass or lesion, or of an image, in ms; of a row with a figure."""
+    value = headline(row)
+    assert value
+    return 1e3 / value if row.scenario in PER_SECOND else value
+
+
 def variant(row: Row) -> str:
     """How a network was run, in words."""
     return Variant.of(row).label
@@ -229,23 +236,22 @@ def refuse_others(first: Machine, *others: Machine) -> None:
 def places(rows: Sequence[Row], *, several: bool = False) -> list[tuple[int, Row]]:
     """Rows of one scenario and variant from fast to slow, with their places.
 
-    A row shares the place of the first that has it if their figures differ by no more than the larger of what
+    A row shares the place of the first that has it if their times differ by no more than the larger of what
     both may be off by: of rows of `several` runs that is how far a repeat may lie.
     """
-    falling = rows[0].scenario in PER_SECOND
-    ordered = sorted(rows, key=lambda row: headline(row) or 0.0, reverse=falling)
+    ordered = sorted(rows, key=time)
     found: list[tuple[int, Row]] = []
     first, place = ordered[0], 1
     for index, row in enumerate(ordered, start=1):
-        figures = [headline(each) or 0.0 for each in (first, row)]
-        off = max(_off(each, several) for each in (first, row))
-        if max(figures) - min(figures) > off * max(figures):
+        if time(row) - time(first) > max(_off_ms(each, several) for each in (first, row)):
             first, place = row, index
         found.append((place, row))
     return found
 
 
-def _off(row: Row, several: bool) -> float:
-    # The rounds of one run are shuffled: what wanders for longer than that falls on all of its rows alike.
-    own = max(row.iqr or 0.0, row.between_rounds or 0.0)
-    return (row.spread or 0.0) if several or not own else own
+def _off_ms(row: Row, several: bool) -> float:
+    # The rounds of one run are shuffled: what wanders for longer than that falls on all of its rows alike. A single
+    # round tells nothing of that, and then what the other rows tell of the machine has to do.
+    alone = several or row.between_rounds is None
+    share = row.spread if alone else max(row.iqr or 0.0, row.between_rounds or 0.0)
+    return (share or 0.0) * time(row)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.results import Ceiling, Profile, Row
 from reports import render
-from reports.ranking import PER_SECOND, figure, headline, refuse_others, variant
+from reports.ranking import figure, headline, refuse_others, time, variant
 from reports.table_files import write_tables
 
 
@@ -96,17 +96,21 @@ def repeats(profiles: Sequence[Profile]) -> render.Table:
     held = sum(not each.error and not each.outside for each in found)
     agree = sum(each.normalised_error is not None and each.normalised_error <= 1 for each in found)
     runs = [f"Run {number}" for number in range(1, len(profiles) + 1)]
+    promised = (
+        "with one round per run the spread is that within a process, and says nothing of a repeat"
+        if any(profile.rounds < 2 for profile in profiles)
+        else "95 of 100 repeats that follow at once do on a machine that wanders for hours, 99 where chance alone tells rounds apart "
+        "(simulated); of those on another day fewer"
+    )
     notes = [
         "Milliseconds, or images per second. Within: each repeat lies within the spread that run 1 stated, of its time per image; "
-        "95 of 100 repeats do on a machine that wanders for hours, 99 where chance alone tells rounds apart (simulated). E_n (ISO "
-        "13528): the difference of two runs / what both of their spreads allow, the largest of all pairs; up to 1 they agree.",
+        f"{promised}. E_n (ISO 13528): the difference of two runs / what both of their spreads allow, the largest of all pairs; up "
+        "to 1 they agree.",
     ]
     if moved := states(profiles):
         notes.append(
             f"Ceilings of each run, of run 1's: {moved}. Where they moved the machine was in another state."
         )
-    if any(profile.rounds < 2 for profile in profiles):
-        notes.append("One round per run: the spread is that within a process, and says nothing of a repeat.")
     return render.Table(
         f"Repeats: {held} of {len(found)} figures within the spread of the first run, {agree} by the spreads of all runs (E_n up to 1)",
         ("Scenario", "Network", "Variant", *runs, "Spread of run 1", "Farthest repeat", "E_n", ""),
@@ -223,17 +227,10 @@ def normalised_error(one: Row, other: Row) -> float | None:
     is of the difference between two runs that scatter alike, and so √2 times the uncertainty of its figure. A run
     in a restless hour states a wide spread, and one in a calm hour need not answer for it.
     """
-    unsure = math.hypot(*(_time(row) * (row.spread or 0.0) for row in (one, other))) / math.sqrt(2)
-    return abs(_time(one) - _time(other)) / unsure if unsure else None
+    unsure = math.hypot(*(time(row) * (row.spread or 0.0) for row in (one, other))) / math.sqrt(2)
+    return abs(time(one) - time(other)) / unsure if unsure else None
 
 
 def distance(first: Row, repeat: Row) -> float:
     """How far the time of a repeat lies from that of the first, as a share of it."""
-    return abs(_time(repeat) / _time(first) - 1)
-
-
-def _time(row: Row) -> float:
-    """The time that a row's spread is a share of: also where its figure is images per second."""
-    value = headline(row)
-    assert value
-    return 1 / value if row.scenario in PER_SECOND else value
+    return abs(time(repeat) / time(first) - 1)

@@ -365,6 +365,38 @@ def test_rounds_of_one_run_are_shuffled_and_those_of_several_are_not() -> None:
     assert [each.place for each in ranked(several)] == [1, 1]
 
 
+@pytest.mark.parametrize("scenario", ["latency", "throughput"])
+def test_an_unsure_figure_shares_no_place_with_one_that_is_farther_off(scenario: str) -> None:
+    """Also where it may be off by more than itself."""
+    rows = [
+        made(10.0, scenario=scenario, iqr=0.2, between_rounds=0.9, spread=1.5),
+        made(18.0, scenario=scenario, iqr=0.02, between_rounds=0.02, spread=0.02),
+        made(100.0, scenario=scenario, iqr=0.02, between_rounds=0.02, spread=0.02),
+    ]
+    assert [place for place, _ in places(rows)] == [1, 1, 3]
+    assert [place for place, _ in places(rows, several=True)] == [1, 1, 3]
+
+
+def test_a_single_round_is_as_unsure_as_the_other_rows_say() -> None:
+    rows = [
+        made(10.0, iqr=0.01, spread=0.2),
+        made(10.5, title="B", iqr=0.01, between_rounds=0.01, spread=0.2),
+    ]
+    assert [place for place, _ in places(rows)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "says"),
+    [
+        (1, "range / median within one process, or 3% where a sweep chose the batch, which says nothing of"),
+        (3, "Spread: how far the time of a repeat that follows at once may lie (95%), by the scatter"),
+    ],
+)
+def test_tables_say_what_their_spread_is(rounds: int, says: str) -> None:
+    found = replace(profile_of(made(10.0, sweep={"1": 100.0})), rounds=rounds)
+    assert says in " ".join(tables(found)[0].notes)
+
+
 def test_only_the_same_scenario_and_variant_is_ranked() -> None:
     first, second = made(10.0), made(20.0, title="B")
     alone = made(1.0, precision="bf16")
@@ -510,7 +542,9 @@ def test_repeats_of_one_round_say_that_they_were_promised_nothing() -> None:
     quick = [replace(profile_of(made(10.0)), rounds=1, quick=True)] * 2
     assert any("says nothing of a repeat" in note for note in repeats(quick).notes)
     assert not any("says nothing of a repeat" in note for note in repeats([profile_of(made(10.0))] * 2).notes)
-    assert "95 of 100 repeats do on a machine that wanders" in repeats(quick).notes[0]
+    said = "95 of 100 repeats that follow at once do on a machine that wanders"
+    assert said in repeats([profile_of(made(10.0))] * 2).notes[0]
+    assert not any(said in note for note in repeats(quick).notes)
 
 
 def test_a_plan_lists_every_cell_and_measures_nothing(monkeypatch: pytest.MonkeyPatch, counts: Path) -> None:

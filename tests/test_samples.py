@@ -382,6 +382,13 @@ def test_a_protocol_is_the_sum_of_its_members_times_folds_and_views() -> None:
     total = summed(ROW, [first, second], passes=5 * 8)
     assert (total.ms, total.summed_ms, total.how) == (1600.0, 1600.0, "summed")
     assert total.flags == ("summed",)
+    assert (total.iqr, total.between_rounds, total.spread) == (0.0, None, 0.0)
+    sure, unsure = (
+        replace(each, iqr=iqr, between_rounds=2 * iqr, spread=4 * iqr)
+        for each, iqr in ((first, 0.0), (second, 0.1))
+    )
+    wide = summed(ROW, [sure, unsure], passes=40)
+    assert (wide.iqr, wide.between_rounds, wide.spread) == pytest.approx((0.075, 0.15, 0.3))
     broken = timed(ROW, CELL, [{"error": "ended early"}])
     failed = summed(ROW, [first, broken], passes=40)
     assert (failed.ms, failed.error) == (None, "n: ended early")
