@@ -64,8 +64,6 @@ def files_of(folder: Path) -> dict[str, Path]:
     for file in images_in(folder):
         if other := found.get(file.stem):
             raise InputError(f"{folder}: {other} and {file} are of one name; keep one of them")
-        if not _is_text(file.stem):  # It becomes an id, in a file of predictions.
-            raise InputError(f"{folder}: the file name {file.name!a} is no text in UTF-8; rename the file")
         found[file.stem] = file
     return found
 
@@ -74,13 +72,16 @@ def images_in(folder: Path) -> list[Path]:
     """The image files of a folder and of those in it, in natural order of their names; hidden ones are left out.
 
     Raises:
-        InputError: There is no such folder, or it holds no image.
+        InputError: There is no such folder, it holds no image, or the name of one is no text.
     """
     if not is_url(folder) and not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder")
     found = [file for file in _visible(folder) if file.suffix.lower() in images.ENDINGS]
     if not found:
         raise InputError(f"{folder}: holds no image ({', '.join(images.ENDINGS)})")
+    for file in found:
+        if not _is_text(file.stem):  # It becomes an id, in a file of predictions or a finding.
+            raise InputError(f"{folder}: the file name {file.name!a} is no text in UTF-8; rename the file")
     return natsorted(found, key=lambda path: (path.stem, str(path)))
 
 

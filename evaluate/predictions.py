@@ -233,7 +233,7 @@ def check_kinds(kinds: Mapping[str, Kind], systems: Collection[str]) -> None:
         card = card_of(name)
         if (card.name if card else name) not in systems:
             raise UsageError(
-                f"--kind {name}={kinds[name]}: no scores of {name!r}; there are scores of {', '.join(systems)} "
+                f"--kind {name}={kinds[name]}: no scores of {name!r}; there are scores of {', '.join(systems) or 'no system'} "
                 "(--extra keeps files that match no card)"
             )
 

@@ -123,7 +123,10 @@ def judge(claim: Claim, record: Record) -> Verdict:
         findings, missing = _difference(claim, record)
     else:
         findings, missing = _fewer(claim, record)
-    verdict, summary = _verdict(findings, missing)
+    if isinstance(claim, Figure):
+        verdict, summary = _of_readings(findings, missing)
+    else:
+        verdict, summary = _verdict(findings, missing)
     return Verdict(
         claim=claim.text,
         source=SOURCE,
@@ -164,6 +167,18 @@ def _verdict(findings: list[Finding], missing: str) -> tuple[Word, str]:
     if any(finding.agrees is False for finding in findings):
         return "does not hold", _listed(findings)
     return "not separable", _listed(findings)
+
+
+def _of_readings(findings: list[Finding], missing: str) -> tuple[Word, str]:
+    """Of readings that are alternatives: one that cannot be told leaves open what the others do not refute."""
+    untold = [finding for finding in findings if finding.agrees is None]
+    told = [finding for finding in findings if finding.agrees is not None]
+    if not untold:
+        return _verdict(findings, missing)
+    if not any(finding.agrees for finding in told):
+        return "could not be judged", _listed(findings)
+    _, summary = _verdict(told, missing)
+    return "holds only under", f"{summary}. Cannot be told under {_listed(untold)}"
 
 
 def _listed(findings: Sequence[Finding]) -> str:

@@ -13,13 +13,14 @@ from reports.audit import audited
 from reports.counts import counted
 from reports.differences import reference
 from reports.profile import tables as profiled
-from reports.record import Record, save
+from reports.record import Record, load, save
 from reports.rows import rows as all_rows
 from reports.summary import summary
 from reports.tables import comparison
-from reports.tidy import PARTS, tidy
+from reports.tidy import tidy
 from reports.verdicts import caveats, verdicts
-from zoo.files import write
+from zoo.errors import InputError, UsageError
+from zoo.files import sha256, write
 
 FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "json": "json"}
 """Formats of files, and the ending of each; the terminal has its own."""
@@ -101,16 +102,28 @@ def text(record: Record, style: str) -> str:
 def write_all(record: Record, folder: Path, name: str) -> list[Path]:
     """Writes `record.json`, `name` in every format, and the parts of `reports.tidy` as CSV.
 
-    Parts of an earlier record that this one lacks are removed: nothing in them says whose they are.
+    Parts of the record that was there before, which this one lacks, are removed: nothing in them says whose they are.
 
     Returns:
         The files written.
 
     Raises:
         MachineError: The folder cannot be written.
+        UsageError: A table would replace a file that the record was made from; `record.json` is written then.
     """
+    earlier = _parts(folder / "record.json")
     save(record, folder / "record.json")
     written = [folder / "record.json"]
+    read = {each.sha256 for each in record.inputs}
+    for path in [
+        *(folder / f"{name}.{ending}" for ending in FORMATS.values()),
+        *(folder / f"{part}.csv" for part in tidy(record)),
+    ]:
+        if path.is_file() and sha256(path) in read:
+            raise UsageError(
+                f"{path}: was read, and a table of this name would replace it; the record is in {folder / 'record.json'}: "
+                f"write its tables elsewhere with `report`, or name another --output"
+            )
     for style, ending in FORMATS.items():
         path = folder / f"{name}.{ending}"
         write(path, text(record, style))
@@ -119,8 +132,17 @@ def write_all(record: Record, folder: Path, name: str) -> list[Path]:
         path = folder / f"{part}.csv"
         write(path, render.delimited(list(rows[0]), [list(row.values()) for row in rows]))
         written.append(path)
-    for part in PARTS:
-        if (path := folder / f"{part}.csv") not in written:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+    for part in earlier:
+        path = folder / f"{part}.csv"
+        with suppress(OSError):
+            if path not in written and sha256(path) not in read:
+                path.unlink()
     return written
+
+
+def _parts(path: Path) -> list[str]:
+    """The parts that were written beside a record; none where there is no record that can be read."""
+    try:
+        return list(tidy(load(path)))
+    except InputError:
+        return []

@@ -19,9 +19,6 @@ from reports.record import Record
 
 Row = dict[str, Any]
 
-PARTS = ("differences", "operating_points", "decision_curves", "calibration", "reliability", "subgroups")
-"""What `tidy` may have."""
-
 
 def tidy(record: Record) -> dict[str, list[Row]]:
     """The parts of a record that have rows, by name: differences, and what a clinic asked for."""

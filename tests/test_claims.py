@@ -10,9 +10,9 @@ import pytest
 import zoo
 from evaluate.paired import Difference
 from evaluate.protocols import PROTOCOLS
-from reports.claims import Better, Comparable, Figure, claims, judge, other_test_set
+from reports.claims import Better, Comparable, Figure, _of_readings, claims, judge, other_test_set
 from reports.figures import estimate
-from reports.record import Record, Verdict
+from reports.record import Finding, Record, Verdict
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +145,23 @@ def test_a_figure_at_a_locked_threshold_is_not_the_papers(record: Record) -> Non
     assert weighted == judged(record, "F1 of 0.84").findings[0]
     assert locked.agrees is None
     assert locked.figure.startswith("n/a (the threshold is locked on development predictions")
+    assert not weighted.agrees
+    assert found.verdict == "could not be judged"  # The other reading is an alternative, and was not refuted.
+
+
+def test_a_reading_that_agrees_holds_beside_one_that_cannot_be_told() -> None:
+    untold = Finding(rule="at 0.95", figure="n/a", agrees=None)
+    findings = [
+        Finding(rule="weighted", figure="0.840", agrees=True),
+        Finding(rule="macro", figure="0.7", agrees=False),
+        untold,
+    ]
+    verdict, summary = _of_readings(findings, "")
+    assert verdict == "holds only under"
+    assert summary == "weighted: 0.840. Not under macro: 0.7. Cannot be told under at 0.95: n/a"
+    assert _of_readings([findings[0], untold], "") == (
+        "holds only under", "weighted: 0.840. Cannot be told under at 0.95: n/a",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -175,4 +176,11 @@ def test_images_of_folders_below_are_taken_and_hidden_ones_are_not(tmp_path: Pat
 def test_without_the_package_the_mend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "imagehash", None)
     with pytest.raises(MachineError, match=r"melanoma-zoo\[images\]"):
+        hash_images(tmp_path)
+
+
+def test_images_whose_name_is_no_text_are_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "fine.png")
+    (tmp_path / "fine.png").rename(tmp_path / os.fsdecode(b"b\xff.png"))
+    with pytest.raises(InputError, match="no text in UTF-8; rename the file"):
         hash_images(tmp_path)

@@ -14,8 +14,9 @@ import pytest
 
 from reports import outputs
 from reports.record import VERSION, Record, load, save, schema
-from reports.tidy import PARTS, tidy
-from zoo.errors import InputError, MachineError
+from reports.tidy import tidy
+from zoo.errors import InputError, MachineError, UsageError
+from zoo.files import sha256
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,13 +88,24 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_leaves_the_old_file(
 
 def test_parts_of_an_earlier_record_do_not_stay_beside_a_new_one(record: Record, tmp_path: Path) -> None:
     assert list(tidy(record)) == ["differences"]
-    for name in (*PARTS, "mine"):
-        (tmp_path / f"{name}.csv").write_text("of an earlier record")
+    (tmp_path / "subgroups.csv").write_text("the user's own")
     outputs.write_all(record, tmp_path, "again")
-    left = {path.name for path in tmp_path.glob("*.csv")}
-    assert left == {"again.csv", "differences.csv", "mine.csv"}
-    assert (tmp_path / "mine.csv").read_text() == "of an earlier record"
     assert (tmp_path / "differences.csv").read_text().startswith("protocol,")
+    without = tuple(msgspec.structs.replace(each, differences=()) for each in record.scores)
+    outputs.write_all(msgspec.structs.replace(record, scores=without), tmp_path, "again")
+    assert {path.name for path in tmp_path.glob("*.csv")} == {"again.csv", "subgroups.csv"}
+    assert (tmp_path / "subgroups.csv").read_text() == "the user's own"
+
+
+@pytest.mark.parametrize("name", ["differences.csv", "again.csv"])
+def test_no_table_replaces_a_file_that_was_read(record: Record, tmp_path: Path, name: str) -> None:
+    own = tmp_path / name
+    own.write_text("isic_id,target")
+    read = msgspec.structs.replace(record.inputs[0], sha256=sha256(own))
+    with pytest.raises(UsageError, match=f"{name}: was read"):
+        outputs.write_all(msgspec.structs.replace(record, inputs=(read,)), tmp_path, "again")
+    assert own.read_text() == "isic_id,target"
+    assert load(tmp_path / "record.json").scores == record.scores
 
 
 def test_a_record_renders_without_torch(record: Record, tmp_path: Path) -> None:

@@ -227,6 +227,39 @@ def test_a_part_that_carries_code_is_refused(files: Path, tmp_path: Path, place:
     assert not (tmp_path / "hit").exists()
 
 
+@pytest.mark.parametrize("root", ["small", "extra", "extra_files"])
+@pytest.mark.parametrize("place", ["data/aotinductor/model/model.so", "models/model.JSON"])
+def test_code_is_refused_whatever_the_folder_of_a_file_is_called(
+    files: Path, tmp_path: Path, root: str, place: str
+) -> None:
+    """torch takes the first folder of an archive for its own, also one with the name of a part that nothing reads."""
+    planted = tmp_path / "evil.pt2"
+    with zipfile.ZipFile(files / "small.pt2") as old, zipfile.ZipFile(planted, "w") as new:
+        for item in old.infolist():
+            content = old.read(item)
+            name = f"{root}/{item.filename.partition('/')[2]}"
+            if name.endswith("models/model.json") and place.endswith("JSON"):
+                new.writestr(f"{root}/{place}", _evaluating(tmp_path / "hit", content))
+            else:
+                new.writestr(name, content)
+        if not place.endswith("JSON"):
+            new.writestr(f"{root}/{place}", b"a library")
+    with pytest.raises(CardError) as refused:
+        zoo.card(reference(planted))
+    assert ("holds no network" if root == "extra_files" else "needs code to be read") in str(refused.value)
+    assert not (tmp_path / "hit").exists()
+
+
+@pytest.mark.parametrize("root", ["extra", "other"])
+def test_the_folder_of_a_plain_network_may_have_any_name(files: Path, tmp_path: Path, root: str) -> None:
+    renamed = tmp_path / "plain.pt2"
+    with zipfile.ZipFile(files / "small.pt2") as old, zipfile.ZipFile(renamed, "w") as new:
+        for item in old.infolist():
+            new.writestr(f"{root}/{item.filename.partition('/')[2]}", old.read(item))
+        new.writestr(f"{root}/extra/notes.txt", "of its author")
+    assert zoo.card(reference(renamed)).members
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("first", ["model.json", "model.JSON", "model.anew"])
 def test_what_is_checked_is_what_is_read(files: Path, tmp_path: Path, first: str) -> None:

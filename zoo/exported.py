@@ -69,10 +69,12 @@ _WORDS = frozenset(
 )
 _OBJECTS = ("custom_obj_", "opaque_obj_")
 _PARTS = re.compile(
-    r"([^/]+/)?(models/[^/]+\.json|data/(weights|constants|sample_inputs)/[^/]+|extra/.+|archive_format|archive_version"
-    r"|byteorder|version|\.data/[^/]+)|serialized_\w+\.(json|pt)|extra_files/.+"
+    r"[^/]+/(models/[^/]+\.json|data/(weights|constants|sample_inputs)/[^/]+|archive_format|archive_version"
+    r"|byteorder|version|\.data/[^/]+)|serialized_\w+\.(json|pt)|version"
 )
-"""What a file of a plain network is made of, today and by torch 2.6 and 2.7."""
+"""What a file of a plain network is made of, today (in a folder of any name) and by torch 2.6 and 2.7."""
+_NOTES = re.compile(r"[^/]+/extra/.+|extra_files/.+")
+"""What its author put beside the network, which nothing reads."""
 
 
 class Exported(Whole):
@@ -143,9 +145,13 @@ def _checked(path: Path) -> io.BytesIO:
     copied = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copied, "w") as copy:
         for part in archive.infolist():
+            if _NOTES.fullmatch(part.filename):
+                continue
             content = archive.read(part)  # Compares the checksum too.
             _check(part.filename, content, path)
             copy.writestr(part.filename, content)
+        if not copy.namelist():
+            raise CardError(f"{path}: holds no network; write it with torch.export.save")
     copied.seek(0)
     return copied
 
